@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Shared by the files of the disk:
+ *
+ *   disk.c        opening and closing; a request's way: checks, parts, end
+ *   disk-queue.c  the order of writes and management within one zone
+ *   disk-park.c   writes ahead of the pointer: budgets, time, clients
+ *   disk-run.c    the blocking wrapper
+ *   disk-table.c  the zone table export
+ *
+ * A request is cut into parts, at zone ends for changes and at pointers for
+ * reads; one part is under way at a time.  Locks, outermost first: a zone's,
+ * then park_lock.  Nothing is called back, and no I/O is done, under either:
+ * what is to be done afterwards is collected in struct effects.
+ */
+
+#ifndef ZONE_DISK_INTERNAL_H
+#define ZONE_DISK_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "disk.h"
+#include "zones.h"
+
+struct zdisk {
+  struct store *store;
+  struct zones zones;
+  struct zdisk_options options;
+
+  pthread_mutex_t park_lock;    /* protects what follows */
+  struct zdisk_request *parked_first, *parked_last;  /* by parked_at */
+  uint64_t parked_bytes;
+};
+
+struct zdisk_client {
+  struct zdisk *disk;
+  bool readonly;
+  uint64_t parked_bytes;        /* under park_lock */
+};
+
+/* What a part does. */
+enum part_kind {
+  PART_NOTHING,                 /* done at once */
+  PART_READ,                    /* from the store */
+  PART_READ_ZERO,               /* above a pointer */
+  PART_DIRECT,                  /* straight to the store, unordered */
+  PART_WRITE,                   /* ordered within the zone: write, zero, */
+  PART_APPEND,                  /* append */
+  PART_MANAGE,                  /* alone within the zone */
+};
+
+/* Requests to start I/O for and requests whose part is done, in order. */
+struct effects {
+  struct zdisk_request *issue, **issue_tail;
+  struct zdisk_request *done, **done_tail;
+};
+
+static inline struct zdisk *
+disk_of (const struct zdisk_request *req)
+{
+  return req->work.client->disk;
+}
+
+static inline struct zone *
+zone_of (const struct zdisk_request *req)
+{
+  return &disk_of (req)->zones.zone[req->work.zone];
+}
+
+/* The zone management that a request asks for. */
+static inline enum znbd_zone_op
+manage_op (const struct zdisk_request *req)
+{
+  switch (req->op) {
+  case ZDISK_OPEN: return ZNBD_ZONE_OPEN;
+  case ZDISK_CLOSE: return ZNBD_ZONE_CLOSE;
+  case ZDISK_FINISH: return ZNBD_ZONE_FINISH;
+  default: return ZNBD_ZONE_RESET;      /* and TRIM */
+  }
+}
+
+/* disk.c */
+uint64_t disk_now (void);       /* ms, monotonic */
+void disk_part_done (struct zdisk_request *req, struct ring *ring);
+
+/* disk-queue.c.  queue_enter starts a part of kind WRITE, APPEND or MANAGE;
+ * disk_part_done follows, now or later. */
+void queue_enter (struct zdisk_request *req);
+void effects_init (struct effects *fx);
+void effects_done (struct effects *fx, struct zdisk_request *req);
+void effects_run (struct zdisk *disk, struct effects *fx, struct ring *ring);
+
+/* disk-park.c; all but the first two are called with the zone's lock. */
+void park_init (struct zdisk *disk);
+void park_free (struct zdisk *disk);
+/* Takes the request in, or refuses it; fails others where it must. */
+void park_add (struct zdisk_request *req, struct effects *fx);
+/* Unlinks the zone's first parked request and returns it. */
+struct zdisk_request *park_pop (struct zdisk *disk, uint32_t zone);
+/* The zone's pointer moved. */
+void park_moved (struct zone *z);
+void park_client_gone (struct zdisk_client *client);
+
+/* The zone's parked requests are judged again from the outside: time. */
+void queue_jump (struct zdisk *disk, uint32_t zone, struct effects *fx);
+void queue_judge_parked (struct zdisk *disk, uint32_t zone,
+                         struct effects *fx);
+
+#endif /* ZONE_DISK_INTERNAL_H */

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The zoned disk: what front-ends (plugin, server, command line) call.
+ *
+ * A disk stands over a store, which it owns.  Clients (one for each NBD
+ * connection) submit requests.  Submission never blocks on other requests:
+ * a write ahead of its zone's pointer is parked, one behind a management
+ * operation waits, and done() is called when the answer is known, on
+ * whatever thread came to know it, perhaps before zdisk_submit returns.
+ * zdisk_run is the same and waits.
+ *
+ * Threads: every function may be called from any thread at any time,
+ * except that zdisk_close comes last, and a client is closed once, after
+ * its last submission.
+ */
+
+#ifndef ZONE_DISK_H
+#define ZONE_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "disk-work.h"
+#include "error.h"
+#include "store.h"
+#include "znbd-types.h"
+
+struct ring;
+struct zdisk;
+struct zdisk_client;
+
+enum zdisk_op {
+  ZDISK_READ,
+  ZDISK_WRITE,
+  ZDISK_ZERO,           /* NBD's WRITE_ZEROES */
+  ZDISK_TRIM,           /* resets sequential zones covered whole, discards
+                         * in conventional ones */
+  ZDISK_CACHE,
+  ZDISK_FLUSH,
+  ZDISK_APPEND,         /* offset: anywhere inside the zone */
+  ZDISK_OPEN,           /* zone management: offset and length name zones, */
+  ZDISK_CLOSE,          /* from a zone's start, whole zones or to the */
+  ZDISK_FINISH,         /* disk's end; with ZDISK_ALL both are 0 */
+  ZDISK_RESET,
+};
+
+#define ZDISK_FUA       1u
+#define ZDISK_MAY_TRIM  2u      /* ZERO: holes are welcome */
+#define ZDISK_FAST_ZERO 4u      /* ZERO: fail with ENOTSUP rather than write */
+#define ZDISK_ALL       8u      /* management: the ALL form */
+
+struct zdisk_request {
+  /* The caller sets these. */
+  enum zdisk_op op;
+  unsigned flags;
+  uint64_t offset;              /* bytes */
+  uint64_t length;
+  void *buf;                    /* READ, WRITE, APPEND: length bytes, the
+                                 * caller's until done */
+  void (*done) (struct zdisk_request *req);
+  void *opaque;
+
+  /* Set when done is called. */
+  int error;                    /* 0 or an errno */
+  uint64_t result;              /* APPEND: where it went, absolute;
+                                 * management: bytes of zones done */
+  char reason[200];             /* where error != 0: one line for people */
+
+  struct zdisk_work work;       /* the disk's own */
+};
+
+struct zdisk_options {
+  unsigned reorder_timeout;     /* ms a parked write waits for a pointer
+                                 * that does not move */
+  bool gap_zero;                /* then fill the gap with zeros, rather
+                                 * than fail */
+  uint64_t park_client_max;     /* bytes of parked writes: one client's, */
+  uint64_t park_total_max;      /* and all clients' */
+};
+#define ZDISK_OPTIONS_DEFAULT \
+  { .reorder_timeout = 1000, .gap_zero = false, \
+    .park_client_max = 32u << 20, .park_total_max = 256u << 20 }
+
+/* Makes a disk over a store, which becomes the disk's.  On error the store
+ * is closed.  options may be NULL. */
+struct zdisk *zdisk_new (struct store *store,
+                         const struct zdisk_options *options,
+                         struct zone_error *err);
+
+/* Flushes and closes disk and store.  No request may be unanswered.
+ * Returns 0, or -1 where the last flush failed; closed in any case. */
+int zdisk_close (struct zdisk *disk, struct zone_error *err);
+
+const struct znbd_geometry *zdisk_geometry (const struct zdisk *disk);
+bool zdisk_is_readonly (const struct zdisk *disk);
+
+/* Whether write-zeroes is never as slow as writing zeros. */
+bool zdisk_can_fast_zero (const struct zdisk *disk);
+
+/* Fills up to count zones from number first on; returns how many. */
+uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
+                       struct znbd_zone *zones);
+
+/* A client: one NBD connection.  readonly refuses every change with EPERM.
+ * Closing one fails its parked writes.  NULL: out of memory. */
+struct zdisk_client *zdisk_client_new (struct zdisk *disk, bool readonly);
+void zdisk_client_close (struct zdisk_client *client);
+struct zdisk *zdisk_client_disk (const struct zdisk_client *client);
+
+/* ring: the calling thread's, or NULL to do I/O on the calling thread. */
+void zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
+                   struct ring *ring);
+
+/* Submits without a ring and waits for the answer; done is the disk's to
+ * set.  Returns req->error. */
+int zdisk_run (struct zdisk_client *client, struct zdisk_request *req);
+
+/* Fails parked writes whose time has come.  An event loop that uses
+ * zdisk_submit calls this after zdisk_next_expiry ms (-1: nothing is
+ * parked); zdisk_run does so by itself. */
+void zdisk_expire (struct zdisk *disk, struct ring *ring);
+int zdisk_next_expiry (struct zdisk *disk);
+
+/* The zone table export over a disk.  offset and length are checked: EINVAL
+ * off TABLE_MIN_BLOCK or past the end.  Return 0, or an errno with a text
+ * of up to reason_max bytes. */
+int zdisk_table_read (struct zdisk *disk, void *buf, uint32_t length,
+                      uint64_t offset, char *reason, size_t reason_max);
+int zdisk_table_write (struct zdisk_client *client, const void *buf,
+                       uint32_t length, uint64_t offset, bool fua,
+                       char *reason, size_t reason_max);
+
+#endif /* ZONE_DISK_H */

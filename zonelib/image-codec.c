@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The image's structs: bytes to numbers and back, and their checksums.
+ * No I/O.
+ */
+
+#include <config.h>
+
+#include <string.h>
+#include <zlib.h>
+
+#include "image-internal.h"
+
+_Static_assert (ZONE_NON_SEQ == IMAGE_NON_SEQ &&
+                ZONE_RESET_REC == IMAGE_RESET_REC, "flags are stored as is");
+
+static uint32_t
+crc (uint32_t seed, const void *p, size_t length)
+{
+  return crc32 (seed, p, length);
+}
+
+uint32_t
+image_seed (const uint8_t uuid[16])
+{
+  return crc (crc32 (0, NULL, 0), uuid, 16);
+}
+
+bool
+image_is_zero (const void *p, size_t length)
+{
+  const uint8_t *b = p;
+
+  return length == 0 || (b[0] == 0 && memcmp (b, b + 1, length - 1) == 0);
+}
+
+static void
+swap_superblock (struct image_superblock *sb)
+{
+  sb->version = le32toh (sb->version);
+  sb->crc = le32toh (sb->crc);
+  sb->size = le64toh (sb->size);
+  sb->zone_size = le64toh (sb->zone_size);
+  sb->zone_capacity = le64toh (sb->zone_capacity);
+  sb->zones = le32toh (sb->zones);
+  sb->conventional = le32toh (sb->conventional);
+  sb->max_open = le32toh (sb->max_open);
+  sb->max_active = le32toh (sb->max_active);
+  sb->max_append = le32toh (sb->max_append);
+  sb->granularity = le32toh (sb->granularity);
+  sb->model = le32toh (sb->model);
+  sb->volatile_offset = le64toh (sb->volatile_offset);
+  sb->table_offset[0] = le64toh (sb->table_offset[0]);
+  sb->table_offset[1] = le64toh (sb->table_offset[1]);
+  sb->data_offset = le64toh (sb->data_offset);
+  sb->file_size = le64toh (sb->file_size);
+}
+
+void
+image_encode_superblock (const struct image_superblock *from, void *block)
+{
+  struct image_superblock *sb = block;
+
+  *sb = *from;
+  memcpy (sb->magic, IMAGE_MAGIC, 8);
+  sb->version = IMAGE_VERSION;
+  swap_superblock (sb);
+  sb->crc = 0;
+  sb->crc = htole32 (crc (0, sb, sizeof *sb));
+}
+
+uint32_t
+image_peek_version (const void *block)
+{
+  const struct image_superblock *sb = block;
+
+  return memcmp (sb->magic, IMAGE_MAGIC, 8) == 0 ? le32toh (sb->version) : 0;
+}
+
+bool
+image_decode_superblock (const void *block, struct image_superblock *sb)
+{
+  uint32_t stored;
+
+  memcpy (sb, block, sizeof *sb);
+  stored = le32toh (sb->crc);
+  sb->crc = 0;
+  if (image_peek_version (block) != IMAGE_VERSION ||
+      crc (0, sb, sizeof *sb) != stored)
+    return false;
+  swap_superblock (sb);
+  return true;
+}
+
+static void
+swap_payload (struct image_payload *p)
+{
+  p->commit = le64toh (p->commit);
+  p->wp = le64toh (p->wp);
+}
+
+static void
+swap_commit (struct image_commit *c)
+{
+  c->flags = le32toh (c->flags);
+  c->number = le64toh (c->number);
+  c->epoch = le64toh (c->epoch);
+  c->sum = le64toh (c->sum);
+  swap_payload (&c->parity);
+  c->session = le64toh (c->session);
+}
+
+void
+image_encode_commit (const struct image_commit *from, uint32_t seed,
+                     void *sector)
+{
+  struct image_commit *c = sector;
+
+  *c = *from;
+  memcpy (c->magic, IMAGE_COMMIT_MAGIC, 8);
+  swap_commit (c);
+  c->crc = 0;
+  c->crc = htole32 (crc (seed, c, sizeof *c));
+}
+
+bool
+image_decode_commit (const void *sector, uint32_t seed,
+                     struct image_commit *c)
+{
+  uint32_t stored;
+
+  memcpy (c, sector, sizeof *c);
+  stored = le32toh (c->crc);
+  c->crc = 0;
+  if (memcmp (c->magic, IMAGE_COMMIT_MAGIC, 8) != 0 ||
+      crc (seed, c, sizeof *c) != stored)
+    return false;
+  swap_commit (c);
+  return true;
+}
+
+void
+image_encode_record (uint32_t zone, const struct image_payload *p,
+                     uint32_t seed, struct image_record *r)
+{
+  memset (r, 0, sizeof *r);
+  r->zone = htole32 (zone);
+  r->p = *p;
+  swap_payload (&r->p);
+  r->crc = htole32 (crc (seed, r, sizeof *r));
+}
+
+bool
+image_decode_record (const struct image_record *from, uint32_t zone,
+                     uint32_t seed, struct image_payload *p)
+{
+  struct image_record r = *from;
+
+  memset (p, 0, sizeof *p);
+  if (image_is_zero (from, sizeof *from))
+    return true;
+  r.crc = 0;
+  if (crc (seed, &r, sizeof r) != le32toh (from->crc) ||
+      le32toh (r.zone) != zone)
+    return false;
+  swap_payload (&r.p);
+  *p = r.p;
+  return true;
+}
+
+/* The finalizer of splitmix64. */
+static uint64_t
+mix (uint64_t x)
+{
+  x += UINT64_C (0x9e3779b97f4a7c15);
+  x = (x ^ x >> 30) * UINT64_C (0xbf58476d1ce4e5b9);
+  x = (x ^ x >> 27) * UINT64_C (0x94d049bb133111eb);
+  return x ^ x >> 31;
+}
+
+uint64_t
+image_mix (uint32_t zone, const struct image_payload *p)
+{
+  if (p->commit == 0)
+    return 0;
+  return mix (mix (mix (mix (zone) ^ p->commit) ^ p->wp) ^
+              (p->cond | (uint64_t) p->flags << 8));
+}
+
+void
+image_xor (struct image_payload *to, const struct image_payload *p)
+{
+  const uint8_t *from = (const uint8_t *) p;
+  uint8_t *b = (uint8_t *) to;
+  size_t i;
+
+  for (i = 0; i < sizeof *to; i++)
+    b[i] ^= from[i];
+}
+
+/* CRC-16/CCITT of the low 48 bits: finds every flipped bit. */
+static uint16_t
+crc16 (uint64_t word)
+{
+  static const uint16_t table[16] = {
+    0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
+    0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef,
+  };
+  uint16_t c = 0;
+  int shift;
+
+  for (shift = 44; shift >= 0; shift -= 4)
+    c = (uint16_t) (c << 4) ^ table[(c >> 12) ^ (word >> shift & 0xf)];
+  return c;
+}
+
+/* Sixteen bits over the word, and where and when it was written. */
+static uint64_t
+slot_check (uint64_t word, uint32_t zone, uint64_t session)
+{
+  return (uint16_t) (crc16 (word) ^ mix (session + zone) >> 48);
+}
+
+uint64_t
+image_encode_slot (uint32_t zone, uint64_t wp, uint8_t flags,
+                   uint64_t session)
+{
+  uint64_t word = wp / 512 | IMAGE_SLOT_VALID |
+    (uint64_t) flags << IMAGE_SLOT_FLAGS_SHIFT;
+
+  return word | slot_check (word, zone, session) << IMAGE_SLOT_CHECK_SHIFT;
+}
+
+bool
+image_decode_slot (uint64_t slot, uint32_t zone, uint64_t session,
+                   uint64_t *wp, uint8_t *flags)
+{
+  uint64_t word = slot & ((UINT64_C (1) << IMAGE_SLOT_CHECK_SHIFT) - 1);
+
+  if (!(word & IMAGE_SLOT_VALID) || word >> (IMAGE_SLOT_FLAGS_SHIFT + 2) ||
+      slot >> IMAGE_SLOT_CHECK_SHIFT != slot_check (word, zone, session))
+    return false;
+  *wp = (word & ((UINT64_C (1) << IMAGE_SLOT_WP_BITS) - 1)) * 512;
+  *flags = word >> IMAGE_SLOT_FLAGS_SHIFT & 3;
+  return true;
+}
+
+static uint64_t
+round_up (uint64_t n, uint64_t to)
+{
+  return (n + to - 1) / to * to;
+}
+
+void
+image_layout (struct image_superblock *sb)
+{
+  uint64_t table = round_up ((uint64_t) sb->zones *
+                             sizeof (struct image_record), IMAGE_BLOCK);
+
+  sb->volatile_offset = IMAGE_VOLATILE_OFFSET;
+  sb->table_offset[0] = sb->volatile_offset +
+    round_up ((uint64_t) sb->zones * 8, IMAGE_BLOCK);
+  sb->table_offset[1] = sb->table_offset[0] + table;
+  sb->data_offset = round_up (sb->table_offset[1] + table, IMAGE_ALIGN);
+  sb->file_size = sb->data_offset + sb->size;
+}
+
+uint8_t
+image_cond (const struct zones *zs, uint32_t zone, uint8_t cond, uint64_t wp)
+{
+  if (cond == ZNBD_COND_READ_ONLY || cond == ZNBD_COND_OFFLINE)
+    return cond;
+  if (wp == zones_capacity (zs, &zs->zone[zone]))
+    return ZNBD_COND_FULL;
+  return wp > 0 ? ZNBD_COND_CLOSED : ZNBD_COND_EMPTY;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The file or block device that holds an image: opening and locking,
+ * reads and writes that are whole or fail, zeroing.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image-internal.h"
+
+static int
+lock (int fd, bool readonly)
+{
+  struct flock fl = {
+    .l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+  };
+
+  return fcntl (fd, F_OFD_SETLK, &fl);
+}
+
+/* Opens and locks; returns the descriptor or -1. */
+int
+image_file_open (const char *path, bool readonly, bool *block_device,
+                 uint64_t *size, struct zone_error *err)
+{
+  int fd = open (path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY |
+                 O_NONBLOCK);
+  struct stat st;
+
+  if (fd == -1)
+    return zone_error (err, errno, "%s: %s", path, strerror (errno));
+  if (fstat (fd, &st) == -1) {
+    zone_error (err, errno, "%s: %s", path, strerror (errno));
+    goto fail;
+  }
+  if (S_ISDIR (st.st_mode)) {
+    zone_error (err, EISDIR, "%s: is a directory, not an image", path);
+    goto fail;
+  }
+  if (!S_ISREG (st.st_mode) && !S_ISBLK (st.st_mode)) {
+    zone_error (err, EINVAL, "%s: is neither a file nor a block device",
+                path);
+    goto fail;
+  }
+  if (lock (fd, readonly) == -1) {
+    if (errno == EAGAIN || errno == EACCES)
+      zone_error (err, EBUSY, "%s: is in use by another process", path);
+    else
+      zone_error (err, errno, "%s: cannot be locked: %s", path,
+                  strerror (errno));
+    goto fail;
+  }
+  *block_device = S_ISBLK (st.st_mode);
+  *size = st.st_size;
+  if (*block_device && ioctl (fd, BLKGETSIZE64, size) == -1) {
+    zone_error (err, errno, "%s: %s", path, strerror (errno));
+    goto fail;
+  }
+  return fd;
+
+ fail:
+  close (fd);
+  return -1;
+}
+
+/* Both return 0 or an errno; a file that ends too early is EIO. */
+int
+image_pread (int fd, void *buf, size_t length, uint64_t offset)
+{
+  while (length > 0) {
+    ssize_t r = pread (fd, buf, length, offset);
+
+    if (r == -1 && errno == EINTR)
+      continue;
+    if (r == -1)
+      return errno;
+    if (r == 0)
+      return EIO;
+    buf = (char *) buf + r;
+    length -= r;
+    offset += r;
+  }
+  return 0;
+}
+
+int
+image_pwrite (int fd, const void *buf, size_t length, uint64_t offset)
+{
+  while (length > 0) {
+    ssize_t r = pwrite (fd, buf, length, offset);
+
+    if (r == -1 && errno == EINTR)
+      continue;
+    if (r == -1)
+      return errno;
+    buf = (const char *) buf + r;
+    length -= r;
+    offset += r;
+  }
+  return 0;
+}
+
+static int
+write_zeros (int fd, uint64_t offset, uint64_t length)
+{
+  static const uint8_t zeros[1 << 20] __attribute__ ((aligned (4096)));
+  int r = 0;
+
+  while (length > 0 && r == 0) {
+    size_t n = length < sizeof zeros ? length : sizeof zeros;
+
+    r = image_pwrite (fd, zeros, n, offset);
+    offset += n;
+    length -= n;
+  }
+  return r;
+}
+
+int
+image_zero (int fd, uint64_t offset, uint64_t length, bool holes)
+{
+  if (length == 0)
+    return 0;
+  if (!holes &&
+      fallocate (fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset,
+                 length) == 0)
+    return 0;
+  /* tmpfs has holes but no zero range: then a hole, and space for it. */
+  if (fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                 length) == 0 &&
+      (holes || fallocate (fd, FALLOC_FL_KEEP_SIZE, offset, length) == 0 ||
+       errno == EOPNOTSUPP || errno == ENODEV))
+    return 0;
+  if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EINVAL)
+    return write_zeros (fd, offset, length);
+  return errno;
+}
+
+bool
+image_boot_id (uint8_t boot_id[16])
+{
+  FILE *f = fopen ("/proc/sys/kernel/random/boot_id", "re");
+  char text[64] = "", *p = text;
+  unsigned n = 0, byte;
+
+  if (f) {
+    if (fgets (text, sizeof text, f) == NULL)
+      text[0] = '\0';
+    fclose (f);
+  }
+  while (n < 16 && sscanf (p, "%2x", &byte) == 1) {
+    boot_id[n++] = byte;
+    p += 2;
+    if (*p == '-')
+      p++;
+  }
+  return n == 16;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The image store: a zoned disk in one sparse file or on a block device
+ * that keeps its state.  See docs/image-format.md for the promises and how
+ * the format keeps them.
+ *
+ * Data goes through the page cache.  Without a ring the calling thread does
+ * it; with one, reads and writes are submitted there.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "image-internal.h"
+
+/* What a read or write on a ring carries in store_io.priv. */
+struct ring_io {
+  struct ring_op op;
+  struct image *img;
+};
+_Static_assert (sizeof (struct ring_io) <=
+                sizeof (((struct store_io *) 0)->priv), "");
+
+static uint64_t
+file_offset (const struct image *img, const struct store_io *io)
+{
+  return img->sb.data_offset + io->offset;
+}
+
+/* Reads or writes what is left after the first done bytes; returns 0 or an
+ * errno with *done moved on. */
+static int
+transfer (struct image *img, struct store_io *io, uint64_t *done)
+{
+  uint64_t skip = *done;
+  unsigned i;
+  ssize_t r;
+
+  if (skip == 0) {
+    r = io->op == STORE_READ
+      ? preadv (img->fd, io->iov, io->niov, file_offset (img, io))
+      : pwritev (img->fd, io->iov, io->niov, file_offset (img, io));
+    if (r > 0)
+      *done = skip = r;
+    else if (r == -1 && errno != EINTR)
+      return errno;
+  }
+  /* Rare: the rest, piece by piece. */
+  for (i = 0; i < io->niov; i++) {
+    char *p = io->iov[i].iov_base;
+    size_t left = io->iov[i].iov_len;
+
+    if (skip >= left) {
+      skip -= left;
+      continue;
+    }
+    p += skip;
+    left -= skip;
+    skip = 0;
+    while (left > 0) {
+      r = io->op == STORE_READ
+        ? pread (img->fd, p, left, file_offset (img, io) + *done)
+        : pwrite (img->fd, p, left, file_offset (img, io) + *done);
+      if (r == -1 && errno == EINTR)
+        continue;
+      if (r == -1)
+        return errno;
+      if (r == 0)
+        return EIO;             /* the file ends here: truncated */
+      p += r;
+      left -= r;
+      *done += r;
+    }
+  }
+  return 0;
+}
+
+static void
+ring_done (struct ring_op *op, int res)
+{
+  struct ring_io *rio = (struct ring_io *) op;
+  struct store_io *io = (struct store_io *)
+    ((char *) rio - offsetof (struct store_io, priv));
+  uint64_t done = res > 0 ? res : 0;
+  int r = 0;
+
+  if (res < 0 && res != -EINTR && res != -EAGAIN)
+    r = -res;
+  else if (done < io->length)
+    r = transfer (rio->img, io, &done);
+  io->done (io, r, done);
+}
+
+static void
+submit_to_ring (struct image *img, struct store_io *io)
+{
+  struct ring_io *rio = (struct ring_io *) &io->priv;
+  struct io_uring_sqe *sqe = ring_sqe (io->ring);
+
+  rio->op.done = ring_done;
+  rio->img = img;
+  if (io->op == STORE_READ)
+    io_uring_prep_readv (sqe, img->fd, io->iov, io->niov,
+                         file_offset (img, io));
+  else
+    io_uring_prep_writev (sqe, img->fd, io->iov, io->niov,
+                          file_offset (img, io));
+  ring_set_op (io->ring, sqe, &rio->op);
+}
+
+/* Carries an operation out, whatever may have been in its way. */
+void
+image_perform (struct image *img, struct store_io *io)
+{
+  uint64_t done = 0;
+  int r = 0;
+
+  switch (io->op) {
+  case STORE_READ:
+  case STORE_WRITE:
+    if (io->ring) {
+      submit_to_ring (img, io);
+      return;
+    }
+    r = transfer (img, io, &done);
+    break;
+  case STORE_ZERO:
+    r = image_zero (img->fd, file_offset (img, io), io->length,
+                    io->flags & STORE_MAY_TRIM);
+    break;
+  case STORE_DISCARD:
+  case STORE_FINISH:
+    r = image_zero (img->fd, file_offset (img, io), io->length, true);
+    break;
+  case STORE_CACHE:
+    /* A hint: that it fails is nobody's concern. */
+    posix_fadvise (img->fd, file_offset (img, io), io->length,
+                   POSIX_FADV_WILLNEED);
+    break;
+  case STORE_RESET:
+    /* Where nothing was written nothing has to wait. */
+    if (img->zones->zone[io->zone].wp > 0)
+      atomic_fetch_or (&img->zflags[io->zone], ZFLAG_RESET);
+    break;
+  case STORE_FLUSH:
+    break;
+  }
+  io->done (io, r, done);
+}
+
+static void
+image_submit (struct store *store, struct store_io *io)
+{
+  struct image *img = image_of (store);
+
+  switch (io->op) {
+  case STORE_READ:
+  case STORE_CACHE:
+    image_perform (img, io);
+    return;
+  case STORE_FLUSH:
+    if (img->store.readonly)
+      io->done (io, 0, 0);
+    else
+      commit_join (img, io);
+    return;
+  case STORE_WRITE:
+  case STORE_ZERO:
+  case STORE_DISCARD:
+  case STORE_FINISH:
+  case STORE_RESET:
+    break;
+  }
+  if (img->failed)
+    io->done (io, EIO, 0);
+  else if (io->op != STORE_RESET && (img->zflags[io->zone] & ZFLAG_RESET))
+    commit_join (img, io);
+  else
+    image_perform (img, io);
+}
+
+/* Under the zone's lock. */
+static void
+image_zone_changed (struct store *store, uint32_t zone, uint64_t wp,
+                    uint8_t cond, uint8_t flags)
+{
+  struct image *img = image_of (store);
+
+  (void) cond;
+  volatile_set (img, zone, wp, flags);
+  commit_mark_dirty (img, zone);
+}
+
+static int
+image_load (struct store *store, struct zones *zs, struct zone_error *err)
+{
+  struct image *img = image_of (store);
+  enum image_past past = image_past (img);
+  bool lost = past == IMAGE_LOST_POWER;
+
+  if (image_read_zones (img, zs, !store->readonly, NULL, NULL, err) == -1)
+    return -1;
+  if (store->readonly) {
+    if (lost)
+      store->geometry.epoch++;
+    return 0;
+  }
+  return commit_start_session (img, lost, err);
+}
+
+void
+image_free (struct image *img)
+{
+  volatile_stop (img);
+  commit_free (img);
+  if (img->fd != -1)
+    close (img->fd);
+  free (img->zflags);
+  free (img->path);
+  free (img);
+}
+
+static int
+image_close (struct store *store, bool flush, struct zone_error *err)
+{
+  struct image *img = image_of (store);
+  int r = 0;
+
+  if (flush && img->slots)
+    r = commit_end_session (img, err);
+  image_free (img);
+  return r;
+}
+
+static const struct store_ops image_ops = {
+  .name = "image",
+  .submit = image_submit,
+  .zone_changed = image_zone_changed,
+  .load = image_load,
+  .close = image_close,
+};
+
+static void
+fill_geometry (const struct image *img, struct znbd_geometry *g)
+{
+  const struct image_superblock *sb = &img->sb;
+
+  memset (g, 0, sizeof *g);
+  g->size = sb->size;
+  g->zone_size = sb->zone_size;
+  g->zone_capacity = sb->zone_capacity;
+  g->epoch = img->commit.epoch;
+  g->zones = sb->zones;
+  g->conventional = sb->conventional;
+  g->max_open = sb->max_open;
+  g->max_active = sb->max_active;
+  g->max_append = sb->max_append;
+  g->granularity = sb->granularity;
+  g->model = sb->model;
+  memcpy (g->uuid, sb->uuid, 16);
+}
+
+/* Opens an image as far as its superblock and commit. */
+static struct image *
+open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
+           struct zone_error *err)
+{
+  struct image *img = calloc (1, sizeof *img);
+  uint64_t size;
+
+  if (img == NULL || (img->path = strdup (path)) == NULL) {
+    zone_error (err, ENOMEM, "%s: no memory", path);
+    free (img);
+    return NULL;
+  }
+  img->store.ops = &image_ops;
+  img->store.readonly = readonly;
+  img->fd = image_file_open (path, readonly, &img->block_device, &size, err);
+  if (img->fd == -1) {
+    free (img->path);
+    free (img);
+    return NULL;
+  }
+  /* Block devices may have to write their zeros. */
+  img->store.fast_zero = !img->block_device;
+  if (image_read_head (img, size, out, faults, err) == -1) {
+    close (img->fd);
+    free (img->path);
+    free (img);
+    return NULL;
+  }
+  img->zflags = calloc (img->sb.zones, 1);
+  if (commit_init (img) == -1 || img->zflags == NULL) {
+    zone_error (err, ENOMEM, "%s: no memory for %" PRIu32 " zones", path,
+                img->sb.zones);
+    image_free (img);
+    return NULL;
+  }
+  fill_geometry (img, &img->store.geometry);
+  return img;
+}
+
+struct store *
+image_open (const char *path, bool readonly, struct zone_error *err)
+{
+  struct image *img = open_head (path, readonly, NULL, NULL, err);
+
+  return img ? &img->store : NULL;
+}
+
+int
+image_check (const char *path, FILE *out, struct zone_error *err)
+{
+  unsigned faults = 0;
+  struct image *img = open_head (path, true, out, &faults, err);
+  struct zones zs;
+  int r = -1;
+
+  if (img == NULL)
+    return -1;
+  if (image_past (img) == IMAGE_WAS_KILLED)
+    fprintf (out, "%s: was not closed: its server died, or is of another "
+             "machine; nothing is lost\n", path);
+  else if (image_past (img) == IMAGE_LOST_POWER)
+    fprintf (out, "%s: was not closed before the machine stopped: what was "
+             "not flushed may be lost\n", path);
+  if (zones_init (&zs, &img->store.geometry, err) == 0) {
+    if (image_read_zones (img, &zs, false, out, &faults, err) == 0)
+      r = faults;
+    zones_free (&zs);
+  }
+  image_free (img);
+  return r;
+}

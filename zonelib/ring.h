@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* An io_uring that one thread owns, and how completions find their way.
+ *
+ * Every submission's user data is a struct ring_op, whose done is called
+ * from ring_run on the owning thread.  Not thread-safe, by design.
+ */
+
+#ifndef ZONE_RING_H
+#define ZONE_RING_H
+
+#include <liburing.h>
+#include <stdbool.h>
+
+#include "error.h"
+
+struct ring_op {
+  void (*done) (struct ring_op *op, int res);   /* res as in a CQE */
+};
+
+struct ring {
+  struct io_uring uring;
+  unsigned in_flight;
+};
+
+int ring_init (struct ring *ring, unsigned entries, struct zone_error *err);
+void ring_free (struct ring *ring);
+
+/* A submission entry with op as its user data, to be prepared by the
+ * caller (io_uring_prep_* first, then ring_set_op).  Never NULL: a full
+ * queue is submitted first. */
+struct io_uring_sqe *ring_sqe (struct ring *ring);
+void ring_set_op (struct ring *ring, struct io_uring_sqe *sqe,
+                  struct ring_op *op);
+
+/* Submits what was prepared and calls back what is complete; with wait,
+ * waits for at least one completion where any is in flight.  Returns the
+ * number of completions, or -errno. */
+int ring_run (struct ring *ring, bool wait);
+
+#endif /* ZONE_RING_H */

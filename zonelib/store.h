@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Stores: where the bytes of a zoned disk live, behind one vtable.
+ *
+ * A store knows offsets, not zone conditions.  The disk calls it only with
+ * what the state machine has admitted: within bounds, aligned, reads only
+ * below a pointer, one management operation of a zone at a time and with
+ * no write of that zone in flight.
+ */
+
+#ifndef ZONE_STORE_H
+#define ZONE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "error.h"
+#include "znbd-types.h"
+
+struct ring;
+struct store;
+struct zones;
+
+/* What an emulated disk is to look like.  Sizes in bytes. */
+struct store_geometry {
+  uint64_t size;
+  uint64_t zone_size;
+  uint64_t zone_capacity;       /* 0: the zone size */
+  uint64_t conventional;        /* zones at the front */
+  uint64_t max_open;            /* 0: no limit */
+  uint64_t max_active;          /* 0: no limit */
+  uint32_t granularity;         /* 512 or 4096 */
+  uint32_t model;               /* enum znbd_model, not NONE */
+
+  /* Zones that are to be read-only or offline, as lists for
+   * size_parse_zone_list, or NULL. */
+  const char *readonly_zones;
+  const char *offline_zones;
+};
+#define STORE_GEOMETRY_DEFAULT \
+  { .granularity = 4096, .model = ZNBD_MODEL_HOST_MANAGED }
+
+/* Checks it all: returns 0, or -1 with a text that names the parameter as
+ * users type it ("zone-capacity 300M is larger than the zone size 256M"). */
+int store_geometry_check (const struct store_geometry *geometry,
+                          struct zone_error *err);
+
+/* Fills *g (uuid and epoch left zero) from a checked geometry. */
+void store_geometry_fill (const struct store_geometry *geometry,
+                          struct znbd_geometry *g);
+
+/* The largest append of an emulated disk: 0 where there are none. */
+uint32_t store_max_append (const struct znbd_geometry *g);
+
+enum store_op {
+  STORE_READ,
+  STORE_WRITE,
+  STORE_ZERO,           /* reads as zeros afterwards */
+  STORE_DISCARD,        /* may be dropped: a hint, but then reads zeros */
+  STORE_CACHE,          /* will be read soon: a hint */
+  STORE_FLUSH,          /* all that was answered is durable when done:
+                         * data, pointers, conditions */
+  STORE_FINISH,         /* before a zone's finish: zero offset, length */
+  STORE_RESET,          /* before a zone's reset: its bytes may go */
+};
+
+#define STORE_MAY_TRIM  1u      /* ZERO: holes are welcome */
+#define STORE_FAST_ZERO 2u      /* ZERO: ENOTSUP rather than writing zeros */
+
+struct store_io {
+  enum store_op op;
+  unsigned flags;
+  uint32_t zone;                /* of offset; not for READ, FLUSH */
+  uint64_t offset;              /* bytes */
+  uint64_t length;
+  struct iovec *iov;            /* READ, WRITE: of length bytes in all */
+  unsigned niov;
+  struct ring *ring;            /* the calling thread's, or NULL: the I/O is
+                                 * done before submit returns, unless it has
+                                 * to wait for another thread's */
+  void (*done) (struct store_io *io, int error, uint64_t bytes);
+                                /* bytes: WRITE: those really written */
+
+  /* the store's own */
+  struct store_io *next;
+  union {
+    uint64_t u64[6];
+    void *ptr[6];
+  } priv;
+};
+
+struct store_ops {
+  const char *name;
+  void (*submit) (struct store *store, struct store_io *io);
+
+  /* Under the zone's lock, after each change of its pointer (relative to
+   * the zone's start), condition or flags; never blocks; may be NULL. */
+  void (*zone_changed) (struct store *store, uint32_t zone, uint64_t wp,
+                        uint8_t cond, uint8_t flags);
+
+  /* Sets the state of every zone that differs from empty (sequential) or
+   * not-wp (conventional), by zones_load. */
+  int (*load) (struct store *store, struct zones *zones,
+               struct zone_error *err);
+
+  /* Flushes where flush is set, frees everything. */
+  int (*close) (struct store *store, bool flush, struct zone_error *err);
+};
+
+struct store {
+  const struct store_ops *ops;
+  struct znbd_geometry geometry;
+  bool readonly;
+  bool fast_zero;               /* ZERO never writes zeros out */
+};
+
+#endif /* ZONE_STORE_H */
