@@ -282,6 +282,7 @@ queue_enter (struct zdisk_request *req)
   struct zdisk_work *w = &req->work;
   struct zdisk *disk = disk_of (req);
   struct zone *z = zone_of (req);
+  struct ring *ring = w->ring;  /* once unlocked, req is anybody's */
   struct effects fx;
 
   effects_init (&fx);
@@ -313,7 +314,7 @@ queue_enter (struct zdisk_request *req)
       break;
     }
   zone_unlock (&z->lock);
-  effects_run (disk, &fx, w->ring);
+  effects_run (disk, &fx, ring);
 }
 
 static struct zdisk_request *

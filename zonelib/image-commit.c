@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -72,6 +73,17 @@ commit_mark_dirty (struct image *img, uint32_t zone)
   pthread_mutex_lock (&img->dirty_lock);
   img->dirty[img->ndirty++] = zone;
   pthread_mutex_unlock (&img->dirty_lock);
+}
+
+/* A file that somebody cut off: what was in it is gone, and writes to it
+ * would make holes where data was. */
+static bool
+is_truncated (const struct image *img)
+{
+  struct stat st;
+
+  return !img->block_device &&
+    (fstat (img->fd, &st) == -1 || (uint64_t) st.st_size < img->sb.file_size);
 }
 
 static int
@@ -195,8 +207,10 @@ round_of_commit (struct image *img, struct image_commit *next, bool always)
   bool changed;
   int r = 0;
 
-  if (img->failed)
+  if (img->failed || is_truncated (img)) {
+    img->failed = true;
     return EIO;
+  }
   pthread_mutex_lock (&img->dirty_lock);
   list = img->dirty;
   n = img->ndirty;
