@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See target.h. */
+
+#include <config.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "disk.h"
+#include "image.h"
+#include "libznbd.h"
+#include "target.h"
+
+struct target {
+  bool readonly;                /* what target_is_read_only says */
+  bool changed;                 /* there may be something to flush */
+
+  /* one of these two */
+  struct znbd_disk *remote;
+  struct zdisk *disk;
+  struct zdisk_client *client;  /* of disk */
+
+  struct znbd_geometry geometry;
+};
+
+/* nbd: or nbds:, perhaps with +TRANSPORT. */
+static bool
+is_uri (const char *operand)
+{
+  const char *p = operand;
+
+  if (strncasecmp (p, "nbd", 3) != 0)
+    return false;
+  p += 3;
+  if (*p == 's' || *p == 'S')
+    p++;
+  if (*p == '+')
+    do
+      p++;
+    while (isalnum ((unsigned char) *p));
+  return *p == ':';
+}
+
+static int
+open_remote (struct target *t, const char *uri)
+{
+  t->remote = znbd_connect_uri (uri, ZNBD_ALLOW_LOCAL_FILES);
+  if (t->remote == NULL) {
+    cli_error ("%s", znbd_get_error ());
+    return -1;
+  }
+  (void) znbd_get_geometry (t->remote, &t->geometry);
+  t->readonly = znbd_is_read_only (t->remote);
+  return 0;
+}
+
+static int
+open_image (struct target *t, const char *path, bool readonly)
+{
+  struct zone_error err;
+  struct store *store;
+
+  store = image_open (path, readonly, &err);
+  if (store == NULL) {
+    cli_error ("%s%s", err.text, err.num == EBUSY || err.num == EAGAIN ?
+               "; where a server has it, give the server's NBD URI" : "");
+    return -1;
+  }
+  t->disk = zdisk_new (store, NULL, &err);
+  if (t->disk == NULL) {
+    cli_error ("%s", err.text);
+    return -1;
+  }
+  t->client = zdisk_client_new (t->disk, readonly);
+  if (t->client == NULL) {
+    cli_error ("%s: out of memory", path);
+    (void) zdisk_close (t->disk, &err);
+    return -1;
+  }
+  t->geometry = *zdisk_geometry (t->disk);
+  t->readonly = access (path, W_OK) == -1;
+  return 0;
+}
+
+struct target *
+target_open (const char *operand, bool readonly)
+{
+  struct target *t = calloc (1, sizeof *t);
+  int r;
+
+  if (t == NULL) {
+    cli_error ("out of memory");
+    return NULL;
+  }
+  if (is_uri (operand))
+    r = open_remote (t, operand);
+  else
+    r = open_image (t, operand, readonly);
+  if (r == -1) {
+    free (t);
+    return NULL;
+  }
+  return t;
+}
+
+int
+target_close (struct target *t)
+{
+  struct zone_error err;
+  int r;
+
+  if (t->remote) {
+    r = t->changed ? znbd_flush (t->remote) : 0;
+    if (r == -1)
+      cli_error ("%s", znbd_get_error ());
+    znbd_close (t->remote);
+  }
+  else {
+    zdisk_client_close (t->client);
+    r = zdisk_close (t->disk, &err);
+    if (r == -1)
+      cli_error ("%s", err.text);
+  }
+  free (t);
+  return r;
+}
+
+const struct znbd_geometry *
+target_geometry (const struct target *t)
+{
+  return &t->geometry;
+}
+
+bool
+target_is_read_only (const struct target *t)
+{
+  return t->readonly;
+}
+
+int64_t
+target_report (struct target *t, uint32_t first, uint32_t count,
+               struct znbd_zone *zones)
+{
+  int64_t n;
+
+  if (t->disk)
+    return zdisk_report (t->disk, first, count, zones);
+  n = znbd_report (t->remote, first, count, zones);
+  if (n == -1)
+    cli_error ("%s", znbd_get_error ());
+  return n;
+}
+
+static enum zdisk_op
+disk_op (enum znbd_zone_op op)
+{
+  switch (op) {
+  case ZNBD_ZONE_OPEN: return ZDISK_OPEN;
+  case ZNBD_ZONE_CLOSE: return ZDISK_CLOSE;
+  case ZNBD_ZONE_FINISH: return ZDISK_FINISH;
+  case ZNBD_ZONE_RESET: return ZDISK_RESET;
+  }
+  abort ();
+}
+
+/* Runs a request on the image; *req may be looked at afterwards. */
+static int
+run (struct target *t, struct zdisk_request *req)
+{
+  if (zdisk_run (t->client, req) != 0) {
+    cli_error ("%s", req->reason);
+    return -1;
+  }
+  return 0;
+}
+
+int
+target_manage (struct target *t, enum znbd_zone_op op, uint32_t first,
+               uint32_t count, uint32_t *done)
+{
+  const uint64_t zone_size = t->geometry.zone_size;
+  int r;
+
+  t->changed = true;
+  if (t->disk) {
+    struct zdisk_request req = { .op = disk_op (op) };
+    uint64_t end = (uint64_t) (first + count - 1) * zone_size + zone_size;
+
+    if (end > t->geometry.size)
+      end = t->geometry.size;
+    req.offset = first * zone_size;
+    req.length = end - req.offset;
+    r = run (t, &req);
+    *done = r == 0 ? count : req.result / zone_size;
+    return r;
+  }
+
+  r = znbd_manage (t->remote, op, first, count, 0, done);
+  if (r == -1)
+    cli_error ("%s", znbd_get_error ());
+  return r;
+}
+
+int
+target_manage_all (struct target *t, enum znbd_zone_op op)
+{
+  t->changed = true;
+  if (t->disk) {
+    struct zdisk_request req = { .op = disk_op (op), .flags = ZDISK_ALL };
+
+    return run (t, &req);
+  }
+  if (znbd_manage_all (t->remote, op, 0) == -1) {
+    cli_error ("%s", znbd_get_error ());
+    return -1;
+  }
+  return 0;
+}

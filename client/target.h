@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The disk that a subcommand's operand names: behind an NBD URI, through
+ * libznbd, or an image that is opened here and now.
+ *
+ * Functions that fail have said why on standard error.
+ */
+
+#ifndef TARGET_H
+#define TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "znbd-types.h"
+
+struct target;
+
+/* Opens what operand names.  NULL on error. */
+struct target *target_open (const char *operand, bool readonly);
+
+/* Makes changes durable and closes.  0 or -1. */
+int target_close (struct target *t);
+
+const struct znbd_geometry *target_geometry (const struct target *t);
+
+/* Whether changes would be refused; of an image that was opened for
+ * reading it says what the file's mode says. */
+bool target_is_read_only (const struct target *t);
+
+/* As znbd_report. */
+int64_t target_report (struct target *t, uint32_t first, uint32_t count,
+                       struct znbd_zone *zones);
+
+/* Does op to count zones from first on; *done counts those done, also on
+ * error. */
+int target_manage (struct target *t, enum znbd_zone_op op, uint32_t first,
+                   uint32_t count, uint32_t *done);
+int target_manage_all (struct target *t, enum znbd_zone_op op);
+
+#endif /* TARGET_H */
