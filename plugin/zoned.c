@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nbdkit plugin: serves one zoned disk, an image's or one in memory, as
+ * the default export, and its zone table as the export "zones".
+ *
+ * Each callback is a call of zonelib.  What a request may do to a zone,
+ * which errno refuses it and the words that say why are all decided there.
+ * nbdkit calls from as many threads as it has (-t), and a write that waits
+ * for an earlier one sleeps inside its callback.
+ */
+
+#include <config.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "disk.h"
+#include "image-format.h"
+#include "image.h"
+#include "memory.h"
+#include "params.h"
+#include "report.h"
+#include "size.h"
+#include "store.h"
+#include "table.h"
+#include "zones.h"
+
+/* The callbacks' shapes are nbdkit's; few need all that they are given. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+/* What data requests are advised to stay below, as for the zone table. */
+#define DISK_MAX_BLOCK (32u << 20)
+
+static const char table_description[] =
+  "zone table: read it for the report, write it to manage zones";
+
+/* All set before the first connection, by .config and .get_ready, and not
+ * changed until .unload. */
+static struct params params = {
+  .geometry = STORE_GEOMETRY_DEFAULT,
+  .options = ZDISK_OPTIONS_DEFAULT,
+};
+static struct zdisk *disk;
+static const char *description;   /* of the disk */
+
+/* A connection. */
+struct handle {
+  struct zdisk_client *client;
+  bool readonly;
+  bool table;                     /* it has the zone table, not the disk */
+};
+
+static void
+zoned_unload (void)
+{
+  struct zone_error err;
+
+  if (disk && zdisk_close (disk, &err) == -1)
+    nbdkit_error ("%s", err.text);
+}
+
+static int
+zoned_config (const char *key, const char *value)
+{
+  return params_set (&params, key, value);
+}
+
+static int
+zoned_config_complete (void)
+{
+  return params_complete (&params);
+}
+
+static void
+zoned_dump_plugin (void)
+{
+  printf ("zoned_stores=image,memory\n");
+  printf ("zoned_image_version=%d\n", IMAGE_VERSION);
+  printf ("zoned_models=host-managed,host-aware\n");
+  printf ("zoned_table_export=%s\n", TABLE_EXPORT_NAME);
+  printf ("zoned_table_version=%d\n", TABLE_VERSION);
+  printf ("zoned_gap=error,zero\n");
+  printf ("zoned_reorder_timeout=%ums\n", params.options.reorder_timeout);
+}
+
+/* An image that may not be written is served read-only, as nbdkit's file
+ * plugin does: nbdkit does not tell plugins about -r before the first
+ * connection, and users of -r expect no more than that. */
+static struct store *
+open_image (struct zone_error *err)
+{
+  struct store *store;
+
+  if (!params.readonly) {
+    store = image_open (params.file, false, err);
+    if (store)
+      return store;
+    if (err->num != EACCES && err->num != EPERM && err->num != EROFS)
+      return NULL;
+    nbdkit_debug ("%s; trying to open it read-only", err->text);
+  }
+  return image_open (params.file, true, err);
+}
+
+/* "host-managed zoned disk, 40 zones of 256M, 4 of them conventional, ..."
+ * for people who look at export lists. */
+static const char *
+describe (const struct znbd_geometry *g)
+{
+  char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX + 16] = "";
+  char conv[48] = "", open[48] = "", active[48] = "";
+
+  if (g->zone_capacity != 0 && g->zone_capacity != g->zone_size)
+    snprintf (cap, sizeof cap, ", capacity %s",
+              size_text (size, g->zone_capacity));
+  if (g->conventional)
+    snprintf (conv, sizeof conv, ", %" PRIu32 " of them conventional",
+              g->conventional);
+  if (g->max_open)
+    snprintf (open, sizeof open, ", at most %" PRIu32 " open", g->max_open);
+  if (g->max_active)
+    snprintf (active, sizeof active, ", at most %" PRIu32 " active",
+              g->max_active);
+  return nbdkit_printf_intern ("%s zoned disk, %" PRIu32 " zone%s of %s"
+                               "%s%s%s%s, %" PRIu32 "-byte blocks",
+                               znbd_model_name (g->model), g->zones,
+                               g->zones == 1 ? "" : "s",
+                               size_text (size, g->zone_size),
+                               cap, conv, open, active, g->granularity);
+}
+
+/* Opens the disk while nbdkit is in the foreground still, so that an error
+ * is seen and becomes its exit status.  Locks and mappings survive its
+ * fork. */
+static int
+zoned_get_ready (void)
+{
+  struct zone_error err;
+  struct store *store;
+
+  if (params.file)
+    store = open_image (&err);
+  else
+    store = memory_new (&params.geometry, &err);
+  if (store)
+    disk = zdisk_new (store, &params.options, &err);
+  if (!disk) {
+    nbdkit_error ("%s", err.text);
+    return -1;
+  }
+  description = describe (zdisk_geometry (disk));
+  return description ? 0 : -1;
+}
+
+static int
+zoned_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+  if (nbdkit_add_export (exports, "", description) == -1)
+    return -1;
+  return nbdkit_add_export (exports, TABLE_EXPORT_NAME, table_description);
+}
+
+static const char *
+zoned_default_export (int readonly, int is_tls)
+{
+  return "";
+}
+
+/* The name comes from the client: only a little of it, and nothing that a
+ * terminal or a log could trip over, is repeated. */
+static void
+refuse_export (const char *name)
+{
+  char shown[65];
+  size_t i;
+
+  for (i = 0; name[i] != '\0' && i < sizeof shown - 1; ++i)
+    shown[i] = isprint ((unsigned char) name[i]) ? name[i] : '?';
+  shown[i] = '\0';
+  nbdkit_error ("no export \"%s\"%s: there are \"\", the disk, and \"%s\", "
+                "its zone table", shown, name[i] ? "..." : "",
+                TABLE_EXPORT_NAME);
+  nbdkit_set_error (ENOENT);
+}
+
+static void *
+zoned_open (int readonly)
+{
+  const char *name = nbdkit_export_name ();
+  struct handle *h;
+  bool table;
+
+  if (name == NULL)
+    return NULL;
+  table = strcmp (name, TABLE_EXPORT_NAME) == 0;
+  if (!table && name[0] != '\0') {
+    refuse_export (name);
+    return NULL;
+  }
+
+  h = malloc (sizeof *h);
+  if (h == NULL) {
+    nbdkit_error ("malloc: %m");
+    return NULL;
+  }
+  h->table = table;
+  h->readonly = readonly || zdisk_is_readonly (disk);
+  h->client = zdisk_client_new (disk, h->readonly);
+  if (h->client == NULL) {
+    nbdkit_error ("out of memory for another connection");
+    free (h);
+    return NULL;
+  }
+  return h;
+}
+
+static void
+zoned_close (void *handle)
+{
+  struct handle *h = handle;
+
+  zdisk_client_close (h->client);
+  free (h);
+}
+
+static const char *
+zoned_export_description (void *handle)
+{
+  const struct handle *h = handle;
+
+  return h->table ? table_description : description;
+}
+
+static int64_t
+zoned_get_size (void *handle)
+{
+  const struct handle *h = handle;
+  const struct znbd_geometry *g = zdisk_geometry (disk);
+
+  return h->table ? table_size (g->zones) : g->size;
+}
+
+static int
+zoned_block_size (void *handle,
+                  uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+  const struct handle *h = handle;
+  uint32_t granularity = zdisk_geometry (disk)->granularity;
+
+  if (h->table) {
+    *minimum = TABLE_MIN_BLOCK;
+    *preferred = TABLE_PREFERRED_BLOCK;
+    *maximum = TABLE_MAX_BLOCK;
+  }
+  else {
+    *minimum = granularity;
+    *preferred = granularity < 4096 ? 4096 : granularity;
+    *maximum = DISK_MAX_BLOCK;
+  }
+  return 0;
+}
+
+static int
+zoned_can_write (void *handle)
+{
+  const struct handle *h = handle;
+
+  return !h->readonly;
+}
+
+/* Both exports flush: a connection to the table makes resets durable. */
+static int
+zoned_can_flush (void *handle)
+{
+  return 1;
+}
+
+static int
+zoned_can_fua (void *handle)
+{
+  return NBDKIT_FUA_NATIVE;
+}
+
+/* What one connection has written and flushed every other one sees. */
+static int
+zoned_can_multi_conn (void *handle)
+{
+  return 1;
+}
+
+static int
+zoned_is_disk (void *handle)
+{
+  const struct handle *h = handle;
+
+  return !h->table;
+}
+
+/* Where the table cannot, nbdkit writes zeros, which request nothing. */
+#define zoned_can_zero zoned_is_disk
+#define zoned_can_trim zoned_is_disk
+#define zoned_can_extents zoned_is_disk
+
+static int
+zoned_can_fast_zero (void *handle)
+{
+  const struct handle *h = handle;
+
+  return !h->table && zdisk_can_fast_zero (disk);
+}
+
+static int
+zoned_can_cache (void *handle)
+{
+  const struct handle *h = handle;
+
+  return h->table ? NBDKIT_CACHE_NONE : NBDKIT_CACHE_NATIVE;
+}
+
+/* The most likely reason why a write that others should have preceded was
+ * alone. */
+static const char threads_hint[] =
+  " (nbdkit -t must be at least what clients have in flight, such as "
+  "nbdcopy's --requests)";
+
+/* Has the disk do a request of the client's. */
+static int
+run (struct handle *h, enum zdisk_op op, void *buf, uint64_t count,
+     uint64_t offset, uint32_t flags)
+{
+  struct zdisk_request req = {
+    .op = op, .buf = buf, .length = count, .offset = offset,
+  };
+  int error;
+
+  if (flags & NBDKIT_FLAG_FUA)
+    req.flags |= ZDISK_FUA;
+  if (flags & NBDKIT_FLAG_MAY_TRIM)
+    req.flags |= ZDISK_MAY_TRIM;
+  if (flags & NBDKIT_FLAG_FAST_ZERO)
+    req.flags |= ZDISK_FAST_ZERO;
+
+  error = zdisk_run (h->client, &req);
+  if (error) {
+    /* Whoever asks for zeros fast writes them, told that they are slow:
+     * nothing that anyone should read about. */
+    if (error != ENOTSUP || !(flags & NBDKIT_FLAG_FAST_ZERO))
+      nbdkit_error ("%s%s", req.reason,
+                    req.work.refusal == ZONE_REFUSED_AHEAD ? threads_hint
+                    : "");
+    nbdkit_set_error (error);
+    return -1;
+  }
+  return 0;
+}
+
+/* The same for the zone table, whose functions answer error and reason. */
+static int
+table_answer (int error, const char *reason)
+{
+  if (error) {
+    nbdkit_error ("%s", reason);
+    nbdkit_set_error (error);
+    return -1;
+  }
+  return 0;
+}
+
+static int
+zoned_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
+             uint32_t flags)
+{
+  struct handle *h = handle;
+  char reason[200];
+
+  if (h->table)
+    return table_answer (zdisk_table_read (disk, buf, count, offset,
+                                           reason, sizeof reason), reason);
+  return run (h, ZDISK_READ, buf, count, offset, flags);
+}
+
+static int
+zoned_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
+              uint32_t flags)
+{
+  struct handle *h = handle;
+  char reason[200];
+
+  if (h->table)
+    return table_answer (zdisk_table_write (h->client, buf, count, offset,
+                                            flags & NBDKIT_FLAG_FUA,
+                                            reason, sizeof reason), reason);
+  /* A request has one pointer for both directions. */
+  return run (h, ZDISK_WRITE, (void *) buf, count, offset, flags);
+}
+
+static int
+zoned_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return run (handle, ZDISK_ZERO, NULL, count, offset, flags);
+}
+
+static int
+zoned_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return run (handle, ZDISK_TRIM, NULL, count, offset, flags);
+}
+
+static int
+zoned_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return run (handle, ZDISK_CACHE, NULL, count, offset, flags);
+}
+
+static int
+zoned_flush (void *handle, uint32_t flags)
+{
+  return run (handle, ZDISK_FLUSH, NULL, 0, 0, 0);
+}
+
+struct extents_state {
+  struct nbdkit_extents *extents;
+  uint64_t offset;              /* of the next extent */
+  bool one;                     /* the client wants no other */
+  int r;
+};
+
+static bool
+add_extent (void *opaque, uint64_t length, uint32_t flags)
+{
+  struct extents_state *s = opaque;
+  uint32_t type = 0;
+
+  if (flags & REPORT_HOLE)
+    type |= NBDKIT_EXTENT_HOLE;
+  if (flags & REPORT_ZERO)
+    type |= NBDKIT_EXTENT_ZERO;
+  s->r = nbdkit_add_extent (s->extents, s->offset, length, type);
+  s->offset += length;
+  return s->r == 0 && !s->one;
+}
+
+static int
+zoned_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+               struct nbdkit_extents *extents)
+{
+  struct extents_state s = {
+    .extents = extents, .offset = offset,
+    .one = flags & NBDKIT_FLAG_REQ_ONE,
+  };
+
+  report_allocation (disk, offset, count, add_extent, &s);
+  return s.r;
+}
+
+static struct nbdkit_plugin plugin = {
+  .name               = "zoned",
+  .longname           = "znbd zoned disk plugin",
+  .version            = PACKAGE_VERSION,
+  .description        = "Serves zoned disks: images that keep their state, "
+                        "or in memory.",
+  .magic_config_key   = "file",
+  .config_help        = params_help,
+
+  .unload             = zoned_unload,
+  .config             = zoned_config,
+  .config_complete    = zoned_config_complete,
+  .dump_plugin        = zoned_dump_plugin,
+  .get_ready          = zoned_get_ready,
+
+  .list_exports       = zoned_list_exports,
+  .default_export     = zoned_default_export,
+  .open               = zoned_open,
+  .close              = zoned_close,
+
+  .export_description = zoned_export_description,
+  .get_size           = zoned_get_size,
+  .block_size         = zoned_block_size,
+  .can_write          = zoned_can_write,
+  .can_flush          = zoned_can_flush,
+  .can_fua            = zoned_can_fua,
+  .can_multi_conn     = zoned_can_multi_conn,
+  .can_zero           = zoned_can_zero,
+  .can_fast_zero      = zoned_can_fast_zero,
+  .can_trim           = zoned_can_trim,
+  .can_extents        = zoned_can_extents,
+  .can_cache          = zoned_can_cache,
+
+  .pread              = zoned_pread,
+  .pwrite             = zoned_pwrite,
+  .zero               = zoned_zero,
+  .trim               = zoned_trim,
+  .cache              = zoned_cache,
+  .flush              = zoned_flush,
+  .extents            = zoned_extents,
+
+  .errno_is_preserved = 1,
+};
+
+/* nbdkit's macro has no prototype for what it defines. */
+struct nbdkit_plugin *plugin_init (void);
+
+NBDKIT_REGISTER_PLUGIN (plugin)
