@@ -88,6 +88,20 @@ table_name (const char *export)
   return name;
 }
 
+/* What may be the matter when a server does not let us at the export. */
+static const char *
+hint (int error)
+{
+  switch (error) {
+  case ENOENT:
+    return " (is it a zoned disk of znbd?)";
+  case ENOTSUP:                 /* libnbd's for "TLS required" */
+    return " (does the server want TLS, an nbds URI?)";
+  default:
+    return "";
+  }
+}
+
 static int
 connect_uri (struct znbd_disk *disk, const char *uri, unsigned flags)
 {
@@ -116,8 +130,8 @@ connect_uri (struct znbd_disk *disk, const char *uri, unsigned flags)
 
   if (nbd_set_export_name (disk->nbd, name) == -1 ||
       nbd_opt_go (disk->nbd) == -1)
-    r = lib_error_nbd ("%s: no zone table export \"%s\" (is it a zoned disk "
-                       "of znbd?)", uri, name);
+    r = lib_error_nbd ("%s: no zone table export \"%s\"%s", uri, name,
+                       hint (nbd_get_errno ()));
   else
     r = 0;
   free (name);

@@ -184,7 +184,7 @@ refuse_export (const char *name)
   char shown[65];
   size_t i;
 
-  for (i = 0; name[i] != '\0' && i < sizeof shown - 1; ++i)
+  for (i = 0; i < sizeof shown - 1 && name[i] != '\0'; ++i)
     shown[i] = isprint ((unsigned char) name[i]) ? name[i] : '?';
   shown[i] = '\0';
   nbdkit_error ("no export \"%s\"%s: there are \"\", the disk, and \"%s\", "

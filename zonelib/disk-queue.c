@@ -107,9 +107,17 @@ judge (struct zdisk_request *req)
 {
   struct zdisk_work *w = &req->work;
   struct zones *zs = &disk_of (req)->zones;
+  const struct zdisk_request *parked = zone_of (req)->parked;
   enum zone_refusal why;
   enum zone_verdict verdict;
 
+  /* One at the pointer may not take a parked one's place. */
+  if (w->kind == PART_WRITE && parked &&
+      w->offset == zone_of (req)->reserved &&
+      parked->work.offset < w->offset + w->length) {
+    w->refusal = ZONE_REFUSED_OVERLAP;
+    return ZONE_ADMIT_REFUSED;
+  }
   if (w->kind == PART_APPEND) {
     verdict = zones_admit_append (zs, w->zone, w->length, &w->offset, &why);
     w->gap = w->offset;

@@ -90,6 +90,10 @@ zdisk_table_write (struct zdisk_client *client, const void *buf,
   uint8_t op;
   int r, all;
 
+  if (zdisk_client_is_readonly (client)) {
+    snprintf (reason, reason_max, "zone table: the export is read-only");
+    return EPERM;
+  }
   r = check (disk, length, offset, reason, reason_max);
   while (r == 0 &&
          table_next_request (buf, length, offset, &pos, &op, &zone, &all)) {

@@ -131,6 +131,12 @@ zdisk_client_disk (const struct zdisk_client *client)
   return client->disk;
 }
 
+bool
+zdisk_client_is_readonly (const struct zdisk_client *client)
+{
+  return client->readonly;
+}
+
 /* What was asked, for messages. */
 static void
 describe (const struct zdisk_request *req, char *buf, size_t size)
@@ -150,6 +156,13 @@ describe (const struct zdisk_request *req, char *buf, size_t size)
               names[req->op], req->length, req->offset);
 }
 
+static bool
+is_write (const struct zdisk_request *req)
+{
+  return req->op == ZDISK_WRITE || req->op == ZDISK_ZERO ||
+    req->op == ZDISK_APPEND;
+}
+
 /* The request's end. */
 static void
 finish (struct zdisk_request *req)
@@ -161,7 +174,7 @@ finish (struct zdisk_request *req)
   if (w->refusal != ZONE_OK || w->error) {
     describe (req, what, sizeof what);
     if (w->refusal != ZONE_OK) {
-      req->error = zones_refusal_errno (w->refusal, req->op == ZDISK_READ);
+      req->error = zones_refusal_errno (w->refusal, is_write (req));
       zones_refusal_text (&disk_of (req)->zones, w->refusal, w->zone, what,
                           req->reason, sizeof req->reason);
     }
@@ -305,6 +318,7 @@ next_part (struct zdisk_request *req)
     break;
   case ZDISK_CACHE:
     w->kind = PART_DIRECT;
+    w->refusal = zones_check_access (z, false);
     break;
   case ZDISK_WRITE:
   case ZDISK_ZERO:
@@ -316,8 +330,11 @@ next_part (struct zdisk_request *req)
     break;
   case ZDISK_APPEND:
     w->kind = PART_APPEND;
-    if (w->length < left)       /* across the zone's end */
-      w->refusal = ZONE_REFUSED_APPEND_FIT;
+    if (w->length < left) {
+      w->refusal = zones_check_access (z, true);
+      if (w->refusal == ZONE_OK)
+        w->refusal = ZONE_REFUSED_APPEND_END;
+    }
     break;
   default:
     w->kind = PART_MANAGE;

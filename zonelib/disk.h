@@ -38,7 +38,8 @@ enum zdisk_op {
                          * in conventional ones */
   ZDISK_CACHE,
   ZDISK_FLUSH,
-  ZDISK_APPEND,         /* offset: anywhere inside the zone */
+  ZDISK_APPEND,         /* offset: anywhere inside the zone, such that
+                         * length does not reach past its end */
   ZDISK_OPEN,           /* zone management: offset and length name zones, */
   ZDISK_CLOSE,          /* from a zone's start, whole zones or to the */
   ZDISK_FINISH,         /* disk's end; with ZDISK_ALL both are 0 */
@@ -107,6 +108,7 @@ uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
 struct zdisk_client *zdisk_client_new (struct zdisk *disk, bool readonly);
 void zdisk_client_close (struct zdisk_client *client);
 struct zdisk *zdisk_client_disk (const struct zdisk_client *client);
+bool zdisk_client_is_readonly (const struct zdisk_client *client);
 
 /* ring: the calling thread's, or NULL to do I/O on the calling thread. */
 void zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,

@@ -24,7 +24,8 @@ const char *size_text (char *buf, uint64_t bytes);
 /* Parses a list of zone numbers, N[-M][,...], and calls fn for each range
  * (first <= last < zones) in the order given.  Returns 0, what fn returned
  * where that is not 0 (the walk ends there), or -1 with *why set to a
- * static text.  A list that is wrong anywhere calls fn for nothing.
+ * static text.  A list that is wrong anywhere calls fn for nothing.  fn may
+ * be NULL: the list is only checked.
  */
 int size_parse_zone_list (const char *str, uint32_t zones,
                           int (*fn) (void *opaque, uint32_t first,

@@ -430,7 +430,7 @@ zones_all_takes (const struct zone *z, enum znbd_zone_op op)
 
 /* The one place where an errno is chosen; the zone model's table. */
 int
-zones_refusal_errno (enum zone_refusal why, bool read)
+zones_refusal_errno (enum zone_refusal why, bool write)
 {
   switch (why) {
   case ZONE_OK:
@@ -439,7 +439,7 @@ zones_refusal_errno (enum zone_refusal why, bool read)
   case ZONE_REFUSED_ZONE_READONLY:
     return EPERM;
   case ZONE_REFUSED_END:
-    return read ? EINVAL : ENOSPC;
+    return write ? ENOSPC : EINVAL;
   case ZONE_REFUSED_OFFLINE:
   case ZONE_REFUSED_BEHIND:
     return EIO;
@@ -454,6 +454,7 @@ zones_refusal_errno (enum zone_refusal why, bool read)
   case ZONE_REFUSED_ALIGN:
   case ZONE_REFUSED_APPEND_TYPE:
   case ZONE_REFUSED_APPEND_SIZE:
+  case ZONE_REFUSED_APPEND_END:
   case ZONE_REFUSED_APPEND_FIT:
   case ZONE_REFUSED_BELOW:
   case ZONE_REFUSED_AHEAD:
@@ -502,6 +503,8 @@ zones_refusal_text (struct zones *zs, enum zone_refusal why, uint32_t zone,
           "take appends", zone, znbd_type_name (info.type));
   case ZONE_REFUSED_APPEND_SIZE:
     TEXT ("larger than the largest append, %" PRIu32, g->max_append);
+  case ZONE_REFUSED_APPEND_END:
+    TEXT ("across the end of zone %" PRIu32, zone);
   case ZONE_REFUSED_APPEND_FIT:
     TEXT ("more than is left in %s of capacity %" PRIu64, at, info.capacity);
   case ZONE_REFUSED_FULL:

@@ -80,6 +80,7 @@ enum zone_refusal {
   ZONE_REFUSED_ZONE_READONLY,
   ZONE_REFUSED_APPEND_TYPE,     /* not a sequential-write-required zone */
   ZONE_REFUSED_APPEND_SIZE,     /* above the largest append */
+  ZONE_REFUSED_APPEND_END,      /* across the zone's end */
   ZONE_REFUSED_APPEND_FIT,      /* larger than what is left */
   ZONE_REFUSED_FULL,
   ZONE_REFUSED_CAPACITY,
@@ -205,7 +206,7 @@ bool zones_all_takes (const struct zone *z, enum znbd_zone_op op);
 
 /* The errno of a refusal, and its text: what was asked is described by
  * the caller ("write of 4096 bytes at 8192"). */
-int zones_refusal_errno (enum zone_refusal why, bool read);
+int zones_refusal_errno (enum zone_refusal why, bool write);
 void zones_refusal_text (struct zones *zs, enum zone_refusal why,
                          uint32_t zone, const char *what,
                          char *buf, size_t size);
