@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The descriptors of x-zbd:zones and base:allocation: regions, flags,
+ * merging, and ranges that begin and end anywhere.
+ */
+
+#include <config.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "disk.h"
+#include "memory.h"
+#include "report.h"
+
+#define K4 4096u
+#define ZONE (16 * K4)
+
+struct list {
+  struct { uint64_t length; uint32_t flags; } d[64];
+  unsigned n, stop_after;
+};
+
+static struct zdisk *disk;
+static struct zdisk_client *client;
+
+static bool
+add (void *opaque, uint64_t length, uint32_t flags)
+{
+  struct list *l = opaque;
+
+  l->d[l->n].length = length;
+  l->d[l->n++].flags = flags;
+  return l->n != l->stop_after;
+}
+
+static void
+run (enum zdisk_op op, uint64_t offset, uint64_t length)
+{
+  static uint8_t buf[4 * ZONE];
+  struct zdisk_request req = {
+    .op = op, .offset = offset, .length = length, .buf = buf,
+  };
+
+  assert_int_equal (zdisk_run (client, &req), 0);
+}
+
+/* Zones: 0 conventional, 1 empty, 2 open with 3 blocks, 3 full (finished),
+ * 4 empty, 5 empty, 6 read-only, 7 offline, 8 smaller and empty. */
+static int
+setup (void **state)
+{
+  struct store_geometry g = STORE_GEOMETRY_DEFAULT;
+  struct zone_error err;
+
+  (void) state;
+  g.size = 8 * ZONE + 4 * K4;
+  g.zone_size = ZONE;
+  g.zone_capacity = 12 * K4;
+  g.conventional = 1;
+  g.readonly_zones = "6";
+  g.offline_zones = "7";
+  disk = zdisk_new (memory_new (&g, &err), NULL, &err);
+  assert_non_null (disk);
+  client = zdisk_client_new (disk, false);
+  run (ZDISK_WRITE, 2 * ZONE, 3 * K4);
+  run (ZDISK_FINISH, 3 * ZONE, ZONE);
+  return 0;
+}
+
+static int
+teardown (void **state)
+{
+  struct zone_error err;
+
+  (void) state;
+  zdisk_client_close (client);
+  return zdisk_close (disk, &err);
+}
+
+static void
+check (const struct list *got, const uint64_t (*expected)[2], unsigned n)
+{
+  unsigned i;
+
+  for (i = 0; i < n && i < got->n; i++)
+    if (got->d[i].length != expected[i][0] * K4 ||
+        got->d[i].flags != expected[i][1])
+      fail_msg ("descriptor %u: %u blocks, flags 0x%x", i,
+                (unsigned) (got->d[i].length / K4), got->d[i].flags);
+  assert_int_equal (got->n, n);
+}
+
+#define CHECK(got, expected) \
+  check (got, expected, sizeof (expected) / sizeof (expected)[0])
+
+static void
+zones (void **state)
+{
+  /* condition | type << 4 | region << 8 */
+  static const uint64_t expected[][2] = {
+    { 16, 0x010 },
+    { 12, 0x221 }, { 4, 0x321 },
+    { 3, 0x122 }, { 9, 0x222 }, { 4, 0x322 },
+    { 12, 0x12e }, { 4, 0x32e },
+    { 12, 0x221 }, { 4, 0x321 }, { 12, 0x221 }, { 4, 0x321 },
+    { 12, 0x12d }, { 4, 0x32d },
+    { 16, 0x02f },
+    { 4, 0x221 },
+  };
+  struct list l = { .n = 0 };
+
+  (void) state;
+  report_zones (disk, 0, 8 * ZONE + 4 * K4, add, &l);
+  CHECK (&l, expected);
+}
+
+static void
+parts (void **state)
+{
+  static const uint64_t expected[][2] = {
+    { 1, 0x122 }, { 9, 0x222 }, { 4, 0x322 }, { 5, 0x12e },
+  };
+  static const uint64_t first[][2] = { { 1, 0x122 } };
+  struct list l = { .n = 0 }, one = { .stop_after = 1 };
+
+  (void) state;
+  report_zones (disk, 2 * ZONE + 2 * K4, 19 * K4, add, &l);
+  CHECK (&l, expected);
+  report_zones (disk, 2 * ZONE + 2 * K4, 19 * K4, add, &one);
+  CHECK (&one, first);
+}
+
+/* An empty disk whose capacity is its size is one descriptor. */
+static void
+merges (void **state)
+{
+  struct store_geometry g = STORE_GEOMETRY_DEFAULT;
+  static const uint64_t expected[][2] = { { 1000 * 16, 0x221 } };
+  static const uint64_t hole[][2] = { { 1000 * 16, 3 } };
+  struct list l = { .n = 0 }, a = { .n = 0 };
+  struct zone_error err;
+  struct zdisk *d;
+
+  (void) state;
+  g.size = 1000 * ZONE;
+  g.zone_size = ZONE;
+  d = zdisk_new (memory_new (&g, &err), NULL, &err);
+  report_zones (d, 0, 1000 * ZONE, add, &l);
+  report_allocation (d, 0, 1000 * ZONE, add, &a);
+  zdisk_close (d, &err);
+  CHECK (&l, expected);
+  CHECK (&a, hole);
+}
+
+static void
+allocation (void **state)
+{
+  static const uint64_t expected[][2] = {
+    { 16, 0 }, { 16, 3 }, { 3, 0 }, { 13, 3 }, { 12, 0 }, { 4 + 32, 3 },
+    { 12, 0 }, { 4, 3 }, { 16, 0 }, { 4, 3 },
+  };
+  struct list l = { .n = 0 };
+
+  (void) state;
+  report_allocation (disk, 0, 8 * ZONE + 4 * K4, add, &l);
+  CHECK (&l, expected);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (zones),
+    cmocka_unit_test (parts),
+    cmocka_unit_test (merges),
+    cmocka_unit_test (allocation),
+  };
+
+  return cmocka_run_group_tests (tests, setup, teardown);
+}
