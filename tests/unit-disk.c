@@ -297,6 +297,52 @@ failed_merge (void **state)
   assert_wp (0, ZNBD_COND_IMPLICIT_OPEN, K4);
 }
 
+/* While a failure drains, what waits is not judged by what is reserved. */
+static void
+queued_behind_a_failure (void **state)
+{
+  (void) state;
+  write_at (0, 0, K4);
+  write_at (1, K4, K4);
+  write_at (2, 2 * K4, K4);
+  let_go_part (0, EIO, 0);
+  write_at (3, 3 * K4, K4);             /* waits */
+  let_go (1);                           /* the third, still behind */
+  assert_int_equal (hold->n, 1);
+  let_go (0);
+  assert_done (1, EIO);
+  assert_done (2, EIO);
+  assert_false (done[3]);               /* parked: the client tries again */
+  write_at (4, 0, 3 * K4);
+  while (hold->n)
+    let_go (0);
+  assert_done (4, 0);
+  assert_done (3, 0);
+}
+
+/* A zone that was closed to make room while its first write, which fails,
+ * was under way holds nothing. */
+static void
+eviction_and_failure (void **state)
+{
+  stop (state);
+  start (ZNBD_MODEL_HOST_MANAGED, 2, NULL);
+  write_at (0, 0, K4);
+  write_at (1, ZONE, K4);
+  submit (2, ZDISK_CLOSE, ZONE, ZONE, 0);       /* waits for 1 */
+  let_go_part (0, EIO, 0);
+  assert_done (0, EIO);
+  let_go (0);
+  assert_done (1, 0);
+  assert_done (2, 0);
+  submit (3, ZDISK_CLOSE, 0, ZONE, 0);
+  assert_done (3, 0);
+  assert_wp (0, ZNBD_COND_EMPTY, 0);
+  write_at (4, 2 * ZONE, K4);           /* the resource is free */
+  let_go (0);
+  assert_done (4, 0);
+}
+
 static void
 failed_last_write (void **state)
 {
@@ -479,6 +525,43 @@ budget (void **state)
   assert_done (0, 0);
   assert_done (2, 0);
   assert_done (4, 0);
+}
+
+static void
+too_large_to_park (void **state)
+{
+  struct zdisk_options o = ZDISK_OPTIONS_DEFAULT;
+
+  o.park_client_max = 2 * K4;
+  stop (state);
+  start (ZNBD_MODEL_HOST_MANAGED, 0, &o);
+  write_at (0, 6 * K4, K4);
+  write_at (1, K4, 3 * K4);
+  assert_done (1, EINVAL);
+  assert_false (done[0]);               /* gave nothing up for it */
+  write_at (2, 0, 6 * K4);
+  while (hold->n)
+    let_go (0);
+  assert_done (0, 0);
+}
+
+/* A connection that ends with a write under way. */
+static void
+client_gone_in_flight (void **state)
+{
+  struct zdisk_client *other = zdisk_client_new (disk, false);
+
+  (void) state;
+  write_at (0, 0, K4);
+  submit (1, ZDISK_RESET, 0, ZONE, 0);
+  write_at (2, K4, K4);                 /* queued, then it would park */
+  zdisk_client_close (client);
+  client = other;
+  while (hold->n)
+    let_go (0);
+  assert_done (0, 0);
+  assert_done (1, 0);
+  assert_done (2, ESHUTDOWN);
 }
 
 static void
@@ -673,6 +756,8 @@ main (void)
     TEST (parked_backwards, managed),
     TEST (failed_write, managed),
     TEST (failed_merge, managed),
+    TEST (queued_behind_a_failure, managed),
+    TEST (eviction_and_failure, managed),
     TEST (failed_last_write, managed),
     TEST (reset_waits, managed),
     TEST (reset_that_fails, managed),
@@ -682,7 +767,9 @@ main (void)
     TEST (timeout, managed),
     TEST (gap_zero, managed),
     TEST (budget, managed),
+    TEST (too_large_to_park, managed),
     TEST (client_gone, managed),
+    TEST (client_gone_in_flight, managed),
     TEST (across_zones, managed),
     TEST (resources_of_a_pipeline, managed),
     TEST (appends, managed),

@@ -31,12 +31,15 @@ struct zdisk {
   pthread_mutex_t park_lock;    /* protects what follows */
   struct zdisk_request *parked_first, *parked_last;  /* by parked_at */
   uint64_t parked_bytes;
+  uint64_t park_seq;            /* counts what was ever parked */
 };
 
 struct zdisk_client {
   struct zdisk *disk;
   bool readonly;
-  uint64_t parked_bytes;        /* under park_lock */
+  _Atomic uint32_t refs;        /* its requests under way, and its owner */
+  bool gone;                    /* these two under park_lock */
+  uint64_t parked_bytes;
 };
 
 /* What a part does. */

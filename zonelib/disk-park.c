@@ -31,13 +31,18 @@ park_free (struct zdisk *disk)
 }
 
 /* Into, and out of, the list of all. */
-static void
+static bool
 account (struct zdisk_request *req)
 {
   struct zdisk *disk = disk_of (req);
   struct zdisk_work *w = &req->work;
 
   pthread_mutex_lock (&disk->park_lock);
+  if (w->client->gone) {
+    pthread_mutex_unlock (&disk->park_lock);
+    return false;
+  }
+  w->park_seq = ++disk->park_seq;
   w->park_next = NULL;
   w->park_prev = disk->parked_last;
   if (w->park_prev)
@@ -48,6 +53,7 @@ account (struct zdisk_request *req)
   disk->parked_bytes += w->length;
   w->client->parked_bytes += w->length;
   pthread_mutex_unlock (&disk->park_lock);
+  return true;
 }
 
 static void
@@ -160,6 +166,11 @@ park_add (struct zdisk_request *req, struct effects *fx)
   }
   /* At the bound the write farthest ahead fails, so that those next to the
    * pointer, which free all the others, stay. */
+  if (w->length > disk->options.park_client_max ||
+      w->length > disk->options.park_total_max) {
+    refuse (req, ZONE_REFUSED_BUDGET, fx);
+    return;
+  }
   while (over_budget (req, &client)) {
     victim = farthest (z, client);
     if (victim == NULL || (*victim)->work.offset < w->offset) {
@@ -170,11 +181,14 @@ park_add (struct zdisk_request *req, struct effects *fx)
   }
 
   w->parked_at = disk_now ();
+  if (!account (req)) {
+    refuse (req, ZONE_REFUSED_GONE, fx);
+    return;
+  }
   w->moved_at = link == &z->parked && z->parked
     ? z->parked->work.moved_at : w->parked_at;
   w->next = *link;
   *link = req;
-  account (req);
 }
 
 /* Fails or lets jump those of a zone whose time has come. */
@@ -209,20 +223,30 @@ zdisk_expire (struct zdisk *disk, struct ring *ring)
   uint64_t now = disk_now ();
   struct zdisk_request *req;
   uint32_t zones[BATCH];
-  unsigned n = 0, i;
+  uint64_t seen = 0;
+  unsigned n, i;
   struct effects fx;
 
-  pthread_mutex_lock (&disk->park_lock);
-  for (req = disk->parked_first; req && n < BATCH; req = req->work.park_next)
-    if (req->work.parked_at + disk->options.reorder_timeout > now)
-      break;
-    else if (n == 0 || zones[n - 1] != req->work.zone)
-      zones[n++] = req->work.zone;
-  pthread_mutex_unlock (&disk->park_lock);
-
   effects_init (&fx);
-  for (i = 0; i < n; i++)
-    expire_zone (disk, zones[i], now, &fx);
+  do {
+    n = 0;
+    pthread_mutex_lock (&disk->park_lock);
+    for (req = disk->parked_first; req && n < BATCH;
+         req = req->work.park_next) {
+      if (req->work.park_seq <= seen)
+        continue;
+      if (req->work.parked_at + disk->options.reorder_timeout > now)
+        break;
+      seen = req->work.park_seq;
+      for (i = 0; i < n && zones[i] != req->work.zone; )
+        i++;
+      if (i == n)
+        zones[n++] = req->work.zone;
+    }
+    pthread_mutex_unlock (&disk->park_lock);
+    for (i = 0; i < n; i++)
+      expire_zone (disk, zones[i], now, &fx);
+  } while (n == BATCH);
   effects_run (disk, &fx, ring);
 }
 
@@ -256,6 +280,7 @@ park_client_gone (struct zdisk_client *client)
   effects_init (&fx);
   for (;;) {
     pthread_mutex_lock (&disk->park_lock);
+    client->gone = true;
     for (req = disk->parked_first; req && req->work.client != client; )
       req = req->work.park_next;
     zone = req ? req->work.zone : 0;

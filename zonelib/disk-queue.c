@@ -205,6 +205,8 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
   struct zdisk_request *prev = z->busy, *req;
   bool in_flight = false, last = prev == NULL;
 
+  if (z->flags & ZONE_FAILING)
+    return;                     /* what is reserved is about to be free */
   while (!last) {
     req = prev->work.next;
     last = req == z->busy;
@@ -257,6 +259,17 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
   queue_judge_parked (disk, zone, fx);
 }
 
+/* Moves the pointer.  A store that cannot keep it has failed by now. */
+static void
+settle_one (struct zdisk *disk, struct zdisk_request *req)
+{
+  struct zdisk_work *w = &req->work;
+
+  zones_settle (&disk->zones, w->zone, w->offset + w->length);
+  if (disk->store->failed)
+    w->error = EIO;
+}
+
 /* Answers the writes that are done, as far as all before them are. */
 static void
 settle (struct zdisk *disk, uint32_t zone, struct effects *fx)
@@ -271,7 +284,7 @@ settle (struct zdisk *disk, uint32_t zone, struct effects *fx)
     else if (z->flags & ZONE_FAILING)
       req->work.refusal = ZONE_REFUSED_BEHIND;
     else
-      zones_settle (&disk->zones, zone, req->work.offset + req->work.length);
+      settle_one (disk, req);
     busy_unlink (z, z->busy);
     effects_done (fx, req);
   }
@@ -389,6 +402,8 @@ manage_done (struct store_io *io, int error, uint64_t bytes)
   req->work.error = error;
   if (!error)
     req->work.refusal = zones_manage (&disk->zones, zone, manage_op (req));
+  if (!error && disk->store->failed)
+    req->work.error = EIO;
   busy_unlink (z, z->busy);
   effects_done (&fx, req);
   park_moved (z);

@@ -41,6 +41,7 @@ struct zdisk_work {
   struct zdisk_request *fx_next;/* effects: what to do after unlocking */
   struct zdisk_request *merged; /* written together with this one */
   struct zdisk_request *park_prev, *park_next; /* all that is parked */
+  uint64_t park_seq;            /* its number among all ever parked */
   uint64_t parked_at, moved_at; /* ms; moved_at of a zone's first one is
                                  * when the pointer last moved */
   struct store_io io;

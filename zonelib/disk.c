@@ -112,17 +112,26 @@ zdisk_client_new (struct zdisk *disk, bool readonly)
 
   if (client) {
     client->disk = disk;
+    client->refs = 1;
     client->readonly = readonly || disk->store->readonly;
   }
   return client;
 }
 
+static void
+client_put (struct zdisk_client *client)
+{
+  if (atomic_fetch_sub (&client->refs, 1) == 1)
+    free (client);
+}
+
 void
 zdisk_client_close (struct zdisk_client *client)
 {
-  if (client)
+  if (client) {
     park_client_gone (client);
-  free (client);
+    client_put (client);
+  }
 }
 
 struct zdisk *
@@ -168,6 +177,7 @@ static void
 finish (struct zdisk_request *req)
 {
   struct zdisk_work *w = &req->work;
+  struct zdisk_client *client = w->client;
   char what[80];
 
   req->error = 0;
@@ -187,6 +197,7 @@ finish (struct zdisk_request *req)
   if (req->op >= ZDISK_OPEN)
     req->result = w->done_bytes;
   req->done (req);
+  client_put (client);
 }
 
 static bool
@@ -296,6 +307,8 @@ next_part (struct zdisk_request *req)
   uint64_t left = req->length - w->done_bytes;
   const struct zone *z;
 
+  if (req->op == ZDISK_FLUSH)
+    return false;
   if (req->flags & ZDISK_ALL)
     left = zs->geometry.size - at;
   if (left == 0)
@@ -418,12 +431,15 @@ needs_flush (const struct zdisk_request *req)
 /* Carries a request on until a part of it has to wait.  The request may be
  * gone when this returns. */
 static void
-carry_on (struct zdisk_request *req)
+carry_on (struct zdisk_request *req, struct ring *ring)
 {
   struct zdisk_work *w = &req->work;
 
   for (;;) {
     uint8_t starting = PHASE_STARTING;
+
+    /* Ours, also where another thread finished the last part. */
+    w->ring = ring;
 
     if (w->refusal != ZONE_OK || w->error || w->flushing) {
       finish (req);
@@ -453,11 +469,10 @@ disk_part_done (struct zdisk_request *req, struct ring *ring)
 {
   struct zdisk_work *w = &req->work;
 
-  w->ring = ring;
   if (w->refusal == ZONE_OK && !w->error)
     w->done_bytes += w->length;
   if (atomic_exchange (&w->phase, PHASE_DONE) == PHASE_LEFT)
-    carry_on (req);
+    carry_on (req, ring);
 }
 
 void
@@ -466,8 +481,8 @@ zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
 {
   struct zdisk_work *w = &req->work;
 
+  atomic_fetch_add (&client->refs, 1);
   w->client = client;
-  w->ring = ring;
   w->done_bytes = 0;
   w->flushing = 0;
   w->error = 0;
@@ -478,5 +493,5 @@ zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
   if (w->refusal == ZONE_OK && (req->flags & ZDISK_FAST_ZERO) &&
       !client->disk->store->fast_zero)
     w->error = ENOTSUP;
-  carry_on (req);
+  carry_on (req, ring);
 }

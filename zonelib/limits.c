@@ -274,6 +274,18 @@ limits_move (struct zones *zs, uint32_t i, uint8_t cond)
 }
 
 void
+limits_rollback (struct zones *zs, uint32_t i)
+{
+  struct zone *z = &zs->zone[i];
+
+  pthread_mutex_lock (&zs->limits);
+  if (cond_of (z) == ZNBD_COND_CLOSED ||
+      (cond_of (z) == ZNBD_COND_FULL && z->reserved < zones_capacity (zs, z)))
+    change (zs, i, closed_cond (z));
+  pthread_mutex_unlock (&zs->limits);
+}
+
+void
 limits_count_loaded (struct zones *zs)
 {
   uint32_t i;

@@ -81,8 +81,7 @@ zones_init (struct zones *zs, const struct znbd_geometry *g,
   zs->geometry = *g;
   zs->zone = calloc (g->zones, sizeof zs->zone[0]);
   if (zs->zone == NULL || limits_init (zs) == -1) {
-    free (zs->zone);
-    zs->zone = NULL;
+    zones_free (zs);
     return zone_error (err, ENOMEM, "no memory for %" PRIu32 " zones",
                        g->zones);
   }
@@ -348,8 +347,7 @@ zones_rollback (struct zones *zs, uint32_t i)
   uint64_t wp = wp_of (z);
 
   set_reserved (z, wp);
-  if (cond_of (z) == ZNBD_COND_FULL && wp < zones_capacity (zs, z))
-    limits_move (zs, i, wp > 0 ? ZNBD_COND_CLOSED : ZNBD_COND_EMPTY);
+  limits_rollback (zs, i);
 }
 
 enum zone_refusal

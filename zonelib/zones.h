@@ -218,6 +218,9 @@ void limits_close (struct zones *zs, uint32_t i);
 /* Leaves for a condition that holds no resource, or, from full, back to
  * closed; limits are not looked at. */
 void limits_move (struct zones *zs, uint32_t i, uint8_t cond);
+/* What a zone reserved is free again: full no more, where its end was not
+ * written; empty, where it was closed meanwhile and nothing is. */
+void limits_rollback (struct zones *zs, uint32_t i);
 void limits_count_loaded (struct zones *zs);
 int limits_init (struct zones *zs);
 void limits_free (struct zones *zs);
