@@ -646,6 +646,70 @@ unfinished_commit (void **state)
   close_disk (disk);
 }
 
+/* Refusing changes nothing. */
+static void
+refused_is_untouched (void **state)
+{
+  uint8_t commits[2 * IMAGE_BLOCK];
+  struct zdisk *disk;
+  char command[256];
+  int fd;
+
+  (void) state;
+  create ();
+  disk = open_disk (path);
+  fill (disk, 2, 0, 7, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fd = open (path, O_RDWR);
+  assert_int_equal (pread (fd, commits, sizeof commits,
+                           IMAGE_COMMIT_OFFSET), sizeof commits);
+  fill (disk, 2, 7, 2, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 2, 9, 2, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  close_disk (disk);
+  /* Commits of an older moment: their records are gone, newer are there. */
+  assert_int_equal (pwrite (fd, commits, sizeof commits,
+                            IMAGE_COMMIT_OFFSET), sizeof commits);
+  close (fd);
+  copy_file (path, copy_path);
+  assert_null (try_open (path, false));
+  snprintf (command, sizeof command, "cmp %s %s", path, copy_path);
+  assert_int_equal (system (command), 0);
+}
+
+/* After a sync that failed the next opening trusts only what is durable. */
+static void
+failed_sync (void **state)
+{
+  struct zdisk *disk;
+  uint64_t epoch;
+  uint8_t b[K4] = { 1 };
+  struct stat st;
+  int fd;
+
+  (void) state;
+  create ();
+  disk = open_disk (path);
+  epoch = zdisk_geometry (disk)->epoch;
+  fill (disk, 2, 0, 1, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 2, 1, 1, 2);
+  /* What makes it fail here is mended before the next opening. */
+  assert_int_equal (stat (path, &st), 0);
+  fd = open (path, O_RDWR);
+  assert_int_equal (ftruncate (fd, st.st_size - 1), 0);
+  assert_int_equal (run (disk, ZDISK_FLUSH, 0, 0, NULL, 0), EIO);
+  assert_int_equal (ftruncate (fd, st.st_size), 0);
+  close (fd);
+  assert_int_equal (run (disk, ZDISK_WRITE, 3 * ZONE, K4, b, 0), EIO);
+  assert_int_equal (zdisk_close (disk, &err), -1);
+  disk = open_disk (path);
+  assert_zone (disk, 2, ZNBD_COND_CLOSED, 1, 2);
+  assert_int_equal (zdisk_geometry (disk)->epoch, epoch + 1);
+  close_disk (disk);
+}
+
 /* The file is cut off below an open disk: an error, not a dead server. */
 static void
 truncated_while_open (void **state)
@@ -770,6 +834,8 @@ main (void)
     cmocka_unit_test (foreign_and_newer),
     cmocka_unit_test (mixed_halves),
     cmocka_unit_test (unfinished_commit),
+    cmocka_unit_test (refused_is_untouched),
+    cmocka_unit_test (failed_sync),
     cmocka_unit_test (truncated_while_open),
     cmocka_unit_test (creation),
     cmocka_unit_test (on_ring),

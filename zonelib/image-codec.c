@@ -258,7 +258,7 @@ image_layout (struct image_superblock *sb)
 
   sb->volatile_offset = IMAGE_VOLATILE_OFFSET;
   sb->table_offset[0] = sb->volatile_offset +
-    round_up ((uint64_t) sb->zones * 8, IMAGE_BLOCK);
+    round_up (((uint64_t) sb->zones + 1) * 8, IMAGE_BLOCK);
   sb->table_offset[1] = sb->table_offset[0] + table;
   sb->data_offset = round_up (sb->table_offset[1] + table, IMAGE_ALIGN);
   sb->file_size = sb->data_offset + sb->size;

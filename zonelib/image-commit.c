@@ -100,11 +100,13 @@ static bool
 snapshot (struct image *img, uint32_t zone, struct image_payload *p)
 {
   struct zone *z = &img->zones->zone[zone];
-  /* Before the pointer: a reset sets its flag first. */
-  bool reset = img->zflags[zone] & ZFLAG_RESET;
+  bool reset;
 
   memset (p, 0, sizeof *p);
   zone_lock (&z->lock);
+  /* With the pointer: between the two a reset could pass by, and its flag
+   * would stay. */
+  reset = img->zflags[zone] & ZFLAG_RESET;
   img->zflags[zone] &= ~ZFLAG_DIRTY;
   p->wp = z->wp;
   p->flags = z->flags & (ZONE_NON_SEQ | ZONE_RESET_REC);
@@ -166,6 +168,11 @@ write_commit (struct image *img, const struct image_commit *c)
   for (i = 0; i < IMAGE_COMMIT_COPIES; i++)
     image_encode_commit (c, img->seed, slot + i * IMAGE_SECTOR);
   r = pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC);
+  /* Whatever fails to be written in the whole file is reported once, and
+   * here it may be: no other error may be tried again. */
+  if (r == -1 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
+      errno != EINTR)
+    return errno;
   if (r != sizeof slot) {
     /* No RWF_DSYNC there, or interrupted. */
     e = image_pwrite (img->fd, slot, sizeof slot, at);
@@ -190,11 +197,20 @@ after_commit (struct image *img, uint32_t *list, uint32_t n)
       uint32_t zone = list[i] & ~WAS_RESET;
 
       /* Space only: that nothing of it is seen is the pointer's doing. */
-      image_zero (img->fd, img->sb.data_offset + zones_start (img->zones,
-                                                              zone),
-                  zones_length (img->zones, zone), true);
+      image_punch (img->fd, img->sb.data_offset + zones_start (img->zones,
+                                                               zone),
+                   zones_length (img->zones, zone));
       atomic_fetch_and (&img->zflags[zone], ~ZFLAG_RESET);
     }
+}
+
+/* From now on nobody knows what is durable. */
+static int
+give_up (struct image *img, int r)
+{
+  img->store.failed = true;
+  volatile_distrust (img);
+  return r;
 }
 
 /* One round; next is the commit to be, of which sum and parity follow from
@@ -207,10 +223,8 @@ round_of_commit (struct image *img, struct image_commit *next, bool always)
   bool changed;
   int r = 0;
 
-  if (img->failed || is_truncated (img)) {
-    img->failed = true;
-    return EIO;
-  }
+  if (img->store.failed || is_truncated (img))
+    return give_up (img, EIO);
   pthread_mutex_lock (&img->dirty_lock);
   list = img->dirty;
   n = img->ndirty;
@@ -234,12 +248,10 @@ round_of_commit (struct image *img, struct image_commit *next, bool always)
     r = sync_file (img);
   if (r == 0 && (nchanged > 0 || always))
     r = write_commit (img, next);
-  if (r == 0 && img->failed)
+  if (r == 0 && img->store.failed)
     r = EIO;
-  if (r) {
-    img->failed = true;
-    return r;
-  }
+  if (r)
+    return give_up (img, r);
   for (i = 0; i < nchanged; i++)
     atomic_fetch_xor (&img->zflags[list[i] & ~WAS_RESET], ZFLAG_IN_B);
   after_commit (img, list, n);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -18,7 +19,7 @@
 #include "size.h"
 
 /* How much of a block device is looked at to find it blank. */
-#define BLANK_BYTES (64u << 10)
+#define BLANK_BYTES (1u << 20)   /* btrfs, for one, begins at 64k */
 
 struct maker {
   const char *path;
@@ -78,20 +79,23 @@ fill (struct maker *m, const struct store_geometry *geometry)
 static int
 open_file (struct maker *m, bool force)
 {
+  bool created = false;
   uint8_t *blank;
+  size_t n;
   int fd, r;
 
   fd = open (m->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0666);
   if (fd != -1) {
     close (fd);
-    m->created = true;
+    created = true;
   }
   else if (errno != EEXIST)
     return failed (m, errno);
   m->fd = image_file_open (m->path, false, &m->block_device, &m->size,
                            m->err);
   if (m->fd == -1)
-    return -1;
+    return -1;                  /* somebody else's by now, perhaps: stays */
+  m->created = created;
   if (m->block_device && m->size < m->sb.file_size)
     return zone_error (m->err, ENOSPC, "%s: has %" PRIu64 " bytes, the image "
                        "needs %" PRIu64, m->path, m->size, m->sb.file_size);
@@ -103,8 +107,9 @@ open_file (struct maker *m, bool force)
   blank = malloc (BLANK_BYTES);
   if (blank == NULL)
     return failed (m, ENOMEM);
-  r = image_pread (m->fd, blank, BLANK_BYTES, 0);
-  if (r == 0 && !image_is_zero (blank, BLANK_BYTES))
+  n = m->size < BLANK_BYTES ? m->size : BLANK_BYTES;
+  r = image_pread (m->fd, blank, n, 0);
+  if (r == 0 && !image_is_zero (blank, n))
     r = EEXIST;
   free (blank);
   if (r == EEXIST)
@@ -120,11 +125,18 @@ clear (struct maker *m)
   int r;
 
   if (m->block_device) {
+    uint64_t conventional = m->sb.conventional * m->sb.zone_size;
+
+    if (conventional > m->sb.size)
+      conventional = m->sb.size;
     /* The superblocks first: what is there is no image from now on. */
     r = image_zero (m->fd, 0, IMAGE_VOLATILE_OFFSET, false);
     if (r == 0)
       r = image_zero (m->fd, IMAGE_VOLATILE_OFFSET, m->sb.data_offset -
                       IMAGE_VOLATILE_OFFSET, false);
+    /* What is read without a pointer. */
+    if (r == 0)
+      r = image_zero (m->fd, m->sb.data_offset, conventional, true);
     return r ? failed (m, r) : 0;
   }
   /* Whether the size can be had is found out before anything is lost. */
@@ -159,6 +171,10 @@ write_records (void *opaque, uint32_t first, uint32_t last)
     p.wp = z->wp;
     if (p.cond != ZNBD_COND_READ_ONLY && p.cond != ZNBD_COND_OFFLINE)
       continue;
+    if (m->block_device && p.cond == ZNBD_COND_READ_ONLY &&
+        (e = image_zero (m->fd, m->sb.data_offset + zones_start (&m->zones, i),
+                         zones_length (&m->zones, i), true)) != 0)
+      break;
     m->commit.sum += image_mix (i, &p);
     image_xor (&m->commit.parity, &p);
     image_encode_record (i, &p, m->seed, &r);
@@ -187,6 +203,22 @@ set_conditions (struct maker *m, const struct store_geometry *g)
   return 0;
 }
 
+/* Makes the new file's name durable.  Some file systems can't; then it is
+ * as durable as any new file of theirs. */
+static void
+sync_folder (const char *path)
+{
+  char *copy = strdup (path);
+  int fd = copy ? open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    : -1;
+
+  if (fd != -1) {
+    fsync (fd);
+    close (fd);
+  }
+  free (copy);
+}
+
 static int
 write_all (struct maker *m)
 {
@@ -211,6 +243,8 @@ write_all (struct maker *m)
     r = image_pwrite (m->fd, block, sizeof block, i * IMAGE_BLOCK);
   if (r == 0 && fsync (m->fd) == -1)
     r = errno;
+  if (r == 0 && m->created)
+    sync_folder (m->path);
   return r ? failed (m, r) : 0;
 }
 

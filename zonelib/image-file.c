@@ -51,6 +51,14 @@ image_file_open (const char *path, bool readonly, bool *block_device,
                 path);
     goto fail;
   }
+  if (S_ISBLK (st.st_mode) && !readonly) {
+    /* Claimed: neither mounted, nor swap, nor part of an array. */
+    close (fd);
+    fd = open (path, O_RDWR | O_EXCL | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd == -1)
+      return zone_error (err, errno, errno == EBUSY ? "%s: is in use"
+                         : "%s: %s", path, strerror (errno));
+  }
   if (lock (fd, readonly) == -1) {
     if (errno == EAGAIN || errno == EACCES)
       zone_error (err, EBUSY, "%s: is in use by another process", path);
@@ -125,24 +133,48 @@ write_zeros (int fd, uint64_t offset, uint64_t length)
   return r;
 }
 
+static bool
+is_unsupported (int e)
+{
+  return e == EOPNOTSUPP || e == ENOSYS || e == ENODEV || e == ENOTTY ||
+    e == EINVAL;
+}
+
+int
+image_allocate (int fd, int mode, uint64_t offset, uint64_t length)
+{
+  while (fallocate (fd, mode | FALLOC_FL_KEEP_SIZE, offset, length) == -1)
+    if (errno != EINTR)
+      return errno;
+  return 0;
+}
+
+int
+image_punch (int fd, uint64_t offset, uint64_t length)
+{
+  return image_allocate (fd, FALLOC_FL_PUNCH_HOLE, offset, length);
+}
+
 int
 image_zero (int fd, uint64_t offset, uint64_t length, bool holes)
 {
+  int r;
+
   if (length == 0)
     return 0;
   if (!holes &&
-      fallocate (fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset,
-                 length) == 0)
+      image_allocate (fd, FALLOC_FL_ZERO_RANGE, offset, length) == 0)
     return 0;
-  /* tmpfs has holes but no zero range: then a hole, and space for it. */
-  if (fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                 length) == 0 &&
-      (holes || fallocate (fd, FALLOC_FL_KEEP_SIZE, offset, length) == 0 ||
-       errno == EOPNOTSUPP || errno == ENODEV))
-    return 0;
-  if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EINVAL)
+  r = image_punch (fd, offset, length);
+  if (is_unsupported (r))
     return write_zeros (fd, offset, length);
-  return errno;
+  /* tmpfs has holes but no zero range: then a hole, and space for it. */
+  if (r == 0 && !holes) {
+    r = image_allocate (fd, 0, offset, length);
+    if (is_unsupported (r))
+      r = 0;
+  }
+  return r;
 }
 
 bool

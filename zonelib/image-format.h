@@ -4,7 +4,7 @@
  *
  *     0      superblock, twice (4096 bytes each)
  *     8192   commit slots 0 and 1 (4096 bytes each: eight equal sectors)
- *     16384  volatile pointers, 8 bytes a zone
+ *     16384  volatile pointers, 8 bytes a zone, and a mark of 8 bytes
  *     ...    table A, then table B, 32 bytes a zone
  *     ...    data, from a multiple of 1 MiB
  */
@@ -103,7 +103,9 @@ struct image_record {
 _Static_assert (sizeof (struct image_record) == 32, "");
 
 /* A volatile pointer: one 64-bit word, so that it is never seen half
- * written.  0: as the record says. */
+ * written.  0: as the record says.  Behind the last zone's is the mark: 0, or
+ * IMAGE_MARK where a sync failed, and then none of the pointers counts. */
+#define IMAGE_MARK(session)     (~(uint64_t) (session) | 1)
 #define IMAGE_SLOT_WP_BITS      44      /* in 512-byte sectors */
 #define IMAGE_SLOT_VALID        (UINT64_C (1) << 44)
 #define IMAGE_SLOT_FLAGS_SHIFT  45      /* IMAGE_NON_SEQ, IMAGE_RESET_REC */

@@ -30,6 +30,8 @@
 #define ZFLAG_RESET     4u      /* reset, but not yet durably so: its bytes
                                  * must stay as they are until it is */
 
+#define ZFLAG_SPACE     8u      /* its records have their space */
+
 struct image {
   struct store store;
   char *path;
@@ -43,8 +45,7 @@ struct image {
   _Atomic uint64_t *slots;      /* mapping of the volatile pointers */
   size_t slots_size;
   uint64_t session;             /* commit.session, constant once started */
-  _Atomic bool failed;          /* a sync or the mapping failed: no more
-                                 * changes, what is durable is unknown */
+  bool distrusted;              /* the volatile pointers, by their mark */
 
   pthread_mutex_t dirty_lock;   /* inside a zone's lock; protects: */
   uint32_t *dirty, *spare;      /* zones changed since the last commit */
@@ -101,6 +102,11 @@ int image_file_open (const char *path, bool readonly, bool *block_device,
                      uint64_t *size, struct zone_error *err);
 int image_pread (int fd, void *buf, size_t length, uint64_t offset);
 int image_pwrite (int fd, const void *buf, size_t length, uint64_t offset);
+/* fallocate (2) with FALLOC_FL_KEEP_SIZE; returns 0 or an errno, as the
+ * others do. */
+int image_allocate (int fd, int mode, uint64_t offset, uint64_t length);
+/* Gives space back; never writes. */
+int image_punch (int fd, uint64_t offset, uint64_t length);
 /* Zeros a range, sparsely where holes is set; returns 0 or an errno. */
 int image_zero (int fd, uint64_t offset, uint64_t length, bool holes);
 bool image_boot_id (uint8_t boot_id[16]);
@@ -135,6 +141,16 @@ void image_free (struct image *img);
 /* image-volatile.c */
 int volatile_start (struct image *img, struct zone_error *err);
 void volatile_stop (struct image *img);
+
+/* The word behind the last zone's: set where a sync failed, after which
+ * nobody knows what was written. */
+static inline void
+volatile_distrust (struct image *img)
+{
+  if (img->slots)
+    atomic_store (&img->slots[img->sb.zones],
+                  htole64 (IMAGE_MARK (img->session)));
+}
 
 static inline void
 volatile_set (struct image *img, uint32_t zone, uint64_t wp, uint8_t flags)

@@ -165,7 +165,7 @@ image_past (const struct image *img)
 
   if (img->commit.flags & IMAGE_CLEAN)
     return IMAGE_WAS_CLOSED;
-  return image_boot_id (boot_id) &&
+  return !img->distrusted && image_boot_id (boot_id) &&
     memcmp (boot_id, img->commit.boot_id, 16) == 0
     ? IMAGE_WAS_KILLED : IMAGE_LOST_POWER;
 }
@@ -184,6 +184,9 @@ struct walk {
   /* Zones of which a copy cannot be read, with what was chosen. */
   struct { uint32_t zone; struct image_payload chosen; } broken[BROKEN_MAX];
   unsigned nbroken;
+  uint32_t nnewer;              /* copies of commits that never were */
+  const struct image_payload *made;     /* for zone made_zone, or NULL */
+  uint32_t made_zone;
 };
 
 /* Whether a record can be a state of its zone. */
@@ -271,14 +274,27 @@ walk_zone (struct walk *w, uint32_t zone, const struct image_record *copy[2])
     }
     w->nbroken++;
   }
-  for (i = 0; i < 2; i++)
-    if (newer[i] && clear_copy (w, zone, i) == -1)
-      return -1;
+  w->nnewer += newer[0] + newer[1];
   return take (w, zone, &p[chosen]);
 }
 
 static int
-walk_tables (struct walk *w)
+clear_newer (struct walk *w, uint32_t zone, const struct image_record *copy[2])
+{
+  struct image_payload p;
+  unsigned i;
+
+  for (i = 0; i < 2; i++)
+    if (image_decode_record (copy[i], zone, w->img->seed, &p) &&
+        p.commit > w->img->commit.number && clear_copy (w, zone, i) == -1)
+      return -1;
+  return 0;
+}
+
+static int
+walk_tables (struct walk *w,
+             int (*one) (struct walk *w, uint32_t zone,
+                         const struct image_record *copy[2]))
 {
   struct image *img = w->img;
   size_t record = sizeof (struct image_record);
@@ -304,7 +320,7 @@ walk_tables (struct walk *w)
     for (i = 0; i < count && r == 0; i++) {
       copy[0] = buf + i;
       copy[1] = buf + count + i;
-      r = walk_zone (w, first + i, copy);
+      r = one (w, first + i, copy);
     }
   }
   free (buf);
@@ -339,20 +355,8 @@ reconstruct (struct walk *w)
          "the parity\n", img->path, zone);
     w->broken[i].chosen = made;
     zones_load (w->zs, zone, made.cond, made.wp, made.flags);
-    if (w->mend) {
-      struct image_record r;
-      int e;
-
-      /* In the place of the damaged copy, whichever it is: both. */
-      image_encode_record (zone, &made, img->seed, &r);
-      e = image_pwrite (img->fd, &r, sizeof r, img->sb.table_offset[0] +
-                        (uint64_t) zone * sizeof r);
-      if (e == 0)
-        e = image_pwrite (img->fd, &r, sizeof r, img->sb.table_offset[1] +
-                          (uint64_t) zone * sizeof r);
-      if (e)
-        return zone_error (w->err, e, "%s: %s", img->path, strerror (e));
-    }
+    w->made = &w->broken[i].chosen;
+    w->made_zone = zone;
     img->zflags[zone] &= ~ZFLAG_IN_B;
     return 0;
   }
@@ -362,6 +366,28 @@ reconstruct (struct walk *w)
                        w->broken[0].zone);
   return zone_error (w->err, EINVAL, "%s: zone table does not match its "
                      "commit: parts of it are missing or older", img->path);
+}
+
+/* Writes what was made again, in the place of the damaged copy, whichever
+ * it is: both. */
+static int
+write_made (struct walk *w)
+{
+  struct image *img = w->img;
+  struct image_record r;
+  unsigned t;
+  int e;
+
+  if (w->made == NULL || !w->mend)
+    return 0;
+  image_encode_record (w->made_zone, w->made, img->seed, &r);
+  for (t = 0; t < 2; t++) {
+    e = image_pwrite (img->fd, &r, sizeof r, img->sb.table_offset[t] +
+                      (uint64_t) w->made_zone * sizeof r);
+    if (e)
+      return zone_error (w->err, e, "%s: %s", img->path, strerror (e));
+  }
+  return 0;
 }
 
 /* Clears copies that can't be read and are not needed. */
@@ -391,11 +417,22 @@ static int
 read_volatile (struct walk *w)
 {
   struct image *img = w->img;
-  uint64_t *slots, wp;
+  uint64_t *slots, mark, wp;
   uint32_t n = img->sb.zones, first, count, i;
   uint8_t flags;
   int r = 0;
 
+  r = image_pread (img->fd, &mark, 8,
+                   img->sb.volatile_offset + (uint64_t) n * 8);
+  if (r)
+    return zone_error (w->err, r, "%s: %s", img->path, strerror (r));
+  if (le64toh (mark) == IMAGE_MARK (img->commit.session)) {
+    img->distrusted = true;
+    return 0;
+  }
+  if (mark != 0)
+    return zone_error (w->err, EINVAL, "%s: the mark of its volatile "
+                       "pointers is damaged", img->path);
   slots = malloc (CHUNK_ZONES * 8);
   if (slots == NULL)
     return zone_error (w->err, ENOMEM, "no memory for volatile pointers");
@@ -458,7 +495,7 @@ image_read_zones (struct image *img, struct zones *zs, bool mend, FILE *out,
   w->faults = faults;
   w->err = err;
   img->zones = zs;
-  if (walk_tables (w) == -1)
+  if (walk_tables (w, walk_zone) == -1)
     goto out;
   for (i = 0; i < w->nbroken && i < BROKEN_MAX; i++)
     /* An update that was cut off leaves such a copy, and no fault. */
@@ -467,9 +504,11 @@ image_read_zones (struct image *img, struct zones *zs, bool mend, FILE *out,
          img->path, w->broken[i].zone);
   if (!adds_up (w) && reconstruct (w) == -1)
     goto out;
-  if (clear_broken (w) == -1)
-    goto out;
   if (image_past (img) == IMAGE_WAS_KILLED && read_volatile (w) == -1)
+    goto out;
+  /* Only now is it known that the image is not refused. */
+  if (write_made (w) == -1 || clear_broken (w) == -1 ||
+      (mend && w->nnewer > 0 && walk_tables (w, clear_newer) == -1))
     goto out;
   r = 0;
  out:

@@ -39,7 +39,7 @@ on_sigbus (int sig, siginfo_t *info, void *context)
   uint8_t *at = info->si_addr;
   unsigned i;
 
-  for (i = 0; i < MAPPINGS_MAX; i++) {
+  for (i = 0; i < MAPPINGS_MAX && info->si_code > 0; i++) {
     size_t length = mappings[i].length;
     uint8_t *start = mappings[i].start;
 
@@ -61,6 +61,8 @@ on_sigbus (int sig, siginfo_t *info, void *context)
   }
   /* Not ours: it happens again, with its default action. */
   signal (SIGBUS, SIG_DFL);
+  if (info->si_code <= 0)       /* sent by somebody: it would not */
+    raise (SIGBUS);
 }
 
 static int
@@ -115,7 +117,7 @@ volatile_start (struct image *img, struct zone_error *err)
   if (p == MAP_FAILED)
     return zone_error (err, errno, "%s: cannot be mapped: %s", img->path,
                        strerror (errno));
-  if (enter (p, length, &img->failed) == -1) {
+  if (enter (p, length, &img->store.failed) == -1) {
     munmap (p, length);
     return zone_error (err, EMFILE, "%s: more than %d images open at once",
                        img->path, MAPPINGS_MAX);

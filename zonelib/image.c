@@ -133,12 +133,14 @@ image_perform (struct image *img, struct store_io *io)
     r = image_zero (img->fd, file_offset (img, io), io->length,
                     io->flags & STORE_MAY_TRIM);
     break;
-  case STORE_DISCARD:
   case STORE_FINISH:
     r = image_zero (img->fd, file_offset (img, io), io->length, true);
     break;
+  case STORE_DISCARD:
+    /* A hint, like the next one: that it fails is nobody's concern. */
+    image_punch (img->fd, file_offset (img, io), io->length);
+    break;
   case STORE_CACHE:
-    /* A hint: that it fails is nobody's concern. */
     posix_fadvise (img->fd, file_offset (img, io), io->length,
                    POSIX_FADV_WILLNEED);
     break;
@@ -153,10 +155,42 @@ image_perform (struct image *img, struct store_io *io)
   io->done (io, r, done);
 }
 
+#define IMAGE_BLOCK_RECORDS (IMAGE_BLOCK / sizeof (struct image_record))
+
+/* Gives both records of a zone their space before anything of it changes:
+ * a full file system is to fail this, and not a commit, after which no
+ * reset could make room.  Returns 0 or an errno. */
+static int
+reserve_records (struct image *img, uint32_t zone)
+{
+  uint32_t i;
+  unsigned t;
+
+  if (zone < img->sb.conventional || img->block_device ||
+      (img->zflags[zone] & ZFLAG_SPACE))
+    return 0;
+  for (t = 0; t < 2; t++) {
+    uint64_t at = img->sb.table_offset[t] +
+      (uint64_t) zone * sizeof (struct image_record);
+
+    int r = image_allocate (img->fd, 0, at - at % IMAGE_BLOCK, IMAGE_BLOCK);
+
+    if (r && r != EOPNOTSUPP && r != ENOSYS)
+      return r;
+  }
+  /* That was a block of each table, and so for all zones in it. */
+  for (i = zone - zone % IMAGE_BLOCK_RECORDS;
+       i < img->sb.zones && i / IMAGE_BLOCK_RECORDS ==
+         zone / IMAGE_BLOCK_RECORDS; i++)
+    atomic_fetch_or (&img->zflags[i], ZFLAG_SPACE);
+  return 0;
+}
+
 static void
 image_submit (struct store *store, struct store_io *io)
 {
   struct image *img = image_of (store);
+  int r;
 
   switch (io->op) {
   case STORE_READ:
@@ -176,8 +210,9 @@ image_submit (struct store *store, struct store_io *io)
   case STORE_RESET:
     break;
   }
-  if (img->failed)
-    io->done (io, EIO, 0);
+  r = img->store.failed ? EIO : reserve_records (img, io->zone);
+  if (r)
+    io->done (io, r, 0);
   else if (io->op != STORE_RESET && (img->zflags[io->zone] & ZFLAG_RESET))
     commit_join (img, io);
   else
@@ -200,11 +235,11 @@ static int
 image_load (struct store *store, struct zones *zs, struct zone_error *err)
 {
   struct image *img = image_of (store);
-  enum image_past past = image_past (img);
-  bool lost = past == IMAGE_LOST_POWER;
+  bool lost;
 
   if (image_read_zones (img, zs, !store->readonly, NULL, NULL, err) == -1)
     return -1;
+  lost = image_past (img) == IMAGE_LOST_POWER;
   if (store->readonly) {
     if (lost)
       store->geometry.epoch++;
@@ -326,12 +361,12 @@ image_check (const char *path, FILE *out, struct zone_error *err)
   if (image_past (img) == IMAGE_WAS_KILLED)
     fprintf (out, "%s: was not closed: its server died, or is of another "
              "machine; nothing is lost\n", path);
-  else if (image_past (img) == IMAGE_LOST_POWER)
-    fprintf (out, "%s: was not closed before the machine stopped: what was "
-             "not flushed may be lost\n", path);
   if (zones_init (&zs, &img->store.geometry, err) == 0) {
     if (image_read_zones (img, &zs, false, out, &faults, err) == 0)
       r = faults;
+    if (image_past (img) == IMAGE_LOST_POWER)
+      fprintf (out, "%s: was not closed before the machine stopped, or could "
+               "not be written: what was not flushed may be lost\n", path);
     zones_free (&zs);
   }
   image_free (img);

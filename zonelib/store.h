@@ -113,6 +113,8 @@ struct store {
   struct znbd_geometry geometry;
   bool readonly;
   bool fast_zero;               /* ZERO never writes zeros out */
+  _Atomic bool failed;          /* a sync or a mapping failed: what is
+                                 * durable is unknown, no more changes */
 };
 
 #endif /* ZONE_STORE_H */
