@@ -7,7 +7,8 @@
 AC_DEFUN([ZNBD_PACKAGE], [
   PKG_CHECK_MODULES([$1], [$2 >= $3], [],
     [AS_IF([$PKG_CONFIG --exists $2],
-           [AC_MSG_ERROR([$2 `$PKG_CONFIG --modversion $2` is too old: $3 or newer is needed, install $4])],
+           [znbd_version=`$PKG_CONFIG --modversion $2`
+            AC_MSG_ERROR([$2 $znbd_version is too old: $3 or newer is needed ($4)])],
            [AC_MSG_ERROR([$2 not found: install $4])])])
 ])
 

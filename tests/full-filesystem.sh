@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+# An image on a file system that gets full: the write that finds no space
+# fails, what was written stays, a flush works, and a reset makes room.
+
+. ./functions.sh
+requires nbdkit nbdsh mount
+requires_root
+
+mkdir "$tmp/small"
+mount -t tmpfs -o size=2M none "$tmp/small" 2>/dev/null ||
+  skip_all "mount -t tmpfs is not allowed here"
+cleanup_fn umount "$tmp/small"
+disk=$tmp/small/disk.zbd
+
+ok "a sparse image is made" znbd create --size 250M --zone-size 256k "$disk"
+start_nbdkit_zoned "$disk"
+cat >"$tmp/fill.py" <<'EOT'
+import nbd
+n = 0
+try:
+    while True:
+        h.pwrite (bytes ([n % 251 + 1]) * 4096, n * 4096)
+        n += 1
+except nbd.Error as e:
+    print (n, e.errno)
+h.flush ()
+EOT
+result=$(nbdsh -u "$uri" -c - <"$tmp/fill.py")
+written=${result% *}
+is "${result#* }" ENOSPC "a write finds no space"
+ok "after a good many ($written)" test "$written" -gt 200
+cat >"$tmp/check.py" <<EOT
+print (all (h.pread (4096, n * 4096) == bytes ([n % 251 + 1]) * 4096
+            for n in range (64, $written)))
+EOT
+is "$(nbdsh -u "$uri" -c - <"$tmp/check.py")" True "all that was answered is there"
+ok "a reset works" znbd reset "$uri" --zone 0
+is "$(nbdsh -u "$uri" -c 'h.flush()' -c "
+h.pwrite (b'x' * 4096, $written * 4096)
+h.pwrite (b'y' * 8192, 0)
+h.flush ()
+print ('written')")" written "and makes room"
+wp=$(znbd report --json "$uri" | jq '[.zones[] | select(.type != "conventional") | .wp - .start] | add')
+kill_nbdkit
+start_nbdkit_zoned "$disk"
+is "$(nbdsh -u "$uri" -c - <"$tmp/check.py")" True "after a kill it is there too"
+stop_nbdkit
+ok "the image is in order" znbd check "$disk"
+is "$(znbd report --json "$disk" |
+      jq '[.zones[] | .wp - .start] | add')" "$wp" "with the same pointers"
