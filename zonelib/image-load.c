@@ -22,7 +22,7 @@
 #define CHUNK_ZONES (32u << 10)
 #define BROKEN_MAX 64
 
-static void
+static void __attribute__ ((format (printf, 3, 4)))
 say (FILE *out, unsigned *faults, const char *fs, ...)
 {
   va_list args;
