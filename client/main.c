@@ -91,6 +91,8 @@ main (int argc, char **argv)
   /* A reader that goes away, of the output or of the connection, is to be
    * an error like others. */
   signal (SIGPIPE, SIG_IGN);
+  /* So is a limit of file sizes. */
+  signal (SIGXFSZ, SIG_IGN);
 
   if (argc < 2) {
     cli_error ("no subcommand (znbd --help lists them)");

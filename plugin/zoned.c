@@ -13,6 +13,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,6 +60,18 @@ struct handle {
   bool readonly;
   bool table;                     /* it has the zone table, not the disk */
 };
+
+/* A write past a limit of file sizes is to be an error of that write, not
+ * the end of the server. */
+static void
+zoned_load (void)
+{
+  struct sigaction before;
+
+  if (sigaction (SIGXFSZ, NULL, &before) == 0 &&
+      before.sa_handler == SIG_DFL)
+    signal (SIGXFSZ, SIG_IGN);
+}
 
 static void
 zoned_unload (void)
@@ -331,7 +344,7 @@ zoned_can_cache (void *handle)
  * alone. */
 static const char threads_hint[] =
   " (nbdkit -t must be at least what clients have in flight, such as "
-  "nbdcopy's --requests)";
+  "nbdcopy's --requests; clients that skip holes or zeros need gap=zero)";
 
 /* Has the disk do a request of the client's. */
 static int
@@ -470,6 +483,7 @@ static struct nbdkit_plugin plugin = {
   .description        = "Serves zoned disks: images that keep their state, "
                         "or in memory.",
   .magic_config_key   = "file",
+  .load               = zoned_load,
   .config_help        = params_help,
 
   .unload             = zoned_unload,

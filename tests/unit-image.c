@@ -646,6 +646,24 @@ unfinished_commit (void **state)
   close_disk (disk);
 }
 
+/* One superblock is enough, and opening for writing mends the other. */
+static void
+superblock_copy (void **state)
+{
+  struct zdisk *disk;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
+    create ();
+    overwrite_byte (path, i * IMAGE_BLOCK + 40, 1);
+    assert_int_equal (image_check (path, stderr, &err), 1);
+    disk = open_disk (path);
+    close_disk (disk);
+    assert_int_equal (image_check (path, stderr, &err), 0);
+  }
+}
+
 /* Refusing changes nothing. */
 static void
 refused_is_untouched (void **state)
@@ -834,6 +852,7 @@ main (void)
     cmocka_unit_test (foreign_and_newer),
     cmocka_unit_test (mixed_halves),
     cmocka_unit_test (unfinished_commit),
+    cmocka_unit_test (superblock_copy),
     cmocka_unit_test (refused_is_untouched),
     cmocka_unit_test (failed_sync),
     cmocka_unit_test (truncated_while_open),

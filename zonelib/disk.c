@@ -190,8 +190,11 @@ finish (struct zdisk_request *req)
     }
     else {
       req->error = w->error;
-      snprintf (req->reason, sizeof req->reason, "%s: %s: %s", what,
-                disk_of (req)->store->ops->name, strerror (w->error));
+      snprintf (req->reason, sizeof req->reason, "%s: %s: %s%s", what,
+                disk_of (req)->store->ops->name, strerror (w->error),
+                disk_of (req)->store->failed
+                ? " (it failed before: nothing can be changed until it is "
+                "opened again)" : "");
     }
   }
   if (req->op >= ZDISK_OPEN)

@@ -25,6 +25,7 @@ struct maker {
   const char *path;
   int fd;
   bool block_device, created;
+  bool enlarged;                /* of a file that had no size */
   uint64_t size;                /* of what is there */
   struct image_superblock sb;
   struct image_commit commit;
@@ -102,8 +103,8 @@ open_file (struct maker *m, bool force)
   if (m->created || force || m->size == 0)
     return 0;
   if (!m->block_device)
-    return zone_error (m->err, EEXIST, "%s: exists already; force is needed "
-                       "to overwrite it", m->path);
+    return zone_error (m->err, EEXIST, "%s: exists already; --force "
+                       "overwrites it", m->path);
   blank = malloc (BLANK_BYTES);
   if (blank == NULL)
     return failed (m, ENOMEM);
@@ -113,8 +114,8 @@ open_file (struct maker *m, bool force)
     r = EEXIST;
   free (blank);
   if (r == EEXIST)
-    return zone_error (m->err, r, "%s: is not blank; force is needed to "
-                       "overwrite it", m->path);
+    return zone_error (m->err, r, "%s: is not blank; --force overwrites "
+                       "it", m->path);
   return r ? failed (m, r) : 0;
 }
 
@@ -148,6 +149,7 @@ clear (struct maker *m)
     return zone_error (m->err, e, "%s: cannot be made %s large: %s", m->path,
                        size_text (text, m->sb.file_size), strerror (e));
   }
+  m->enlarged = m->size == 0;
   if (ftruncate (m->fd, 0) == -1 ||
       ftruncate (m->fd, m->sb.file_size) == -1)
     return failed (m, errno);
@@ -265,6 +267,8 @@ image_create (const char *path, const struct store_geometry *geometry,
     r = write_all (m);
   if (r == -1 && m->created)
     unlink (path);
+  else if (r == -1 && m->enlarged && ftruncate (m->fd, m->size) == -1)
+    failed (m, errno);
   if (m->fd != -1)
     close (m->fd);
   zones_free (&m->zones);

@@ -45,6 +45,7 @@ struct image {
   _Atomic uint64_t *slots;      /* mapping of the volatile pointers */
   size_t slots_size;
   uint64_t session;             /* commit.session, constant once started */
+  bool sb_damaged;              /* one copy of the superblock */
   bool distrusted;              /* the volatile pointers, by their mark */
 
   pthread_mutex_t dirty_lock;   /* inside a zone's lock; protects: */

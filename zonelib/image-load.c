@@ -73,6 +73,7 @@ read_superblock (struct image *img, uint64_t file_size, FILE *out,
   unsigned i;
   int r;
 
+  img->sb_damaged = false;
   for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
     if (file_size < (i + 1) * IMAGE_BLOCK)
       break;
@@ -83,9 +84,11 @@ read_superblock (struct image *img, uint64_t file_size, FILE *out,
     seen |= memcmp (block, IMAGE_MAGIC, 8) == 0;
     if (version > newest)
       newest = version;
-    if (!image_decode_superblock (block, &copy))
+    if (!image_decode_superblock (block, &copy)) {
+      img->sb_damaged = true;
       say (out, faults, "%s: superblock copy %u is damaged\n", img->path,
            i + 1);
+    }
     else if (!found) {
       img->sb = copy;
       found = true;
@@ -390,6 +393,23 @@ write_made (struct walk *w)
   return 0;
 }
 
+/* Writes both superblocks again where one is damaged. */
+static int
+mend_superblocks (struct walk *w)
+{
+  uint8_t block[IMAGE_BLOCK];
+  unsigned i;
+  int e;
+
+  image_encode_superblock (&w->img->sb, block);
+  for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
+    e = image_pwrite (w->img->fd, block, sizeof block, i * IMAGE_BLOCK);
+    if (e)
+      return zone_error (w->err, e, "%s: %s", w->img->path, strerror (e));
+  }
+  return 0;
+}
+
 /* Clears copies that can't be read and are not needed. */
 static int
 clear_broken (struct walk *w)
@@ -508,7 +528,8 @@ image_read_zones (struct image *img, struct zones *zs, bool mend, FILE *out,
     goto out;
   /* Only now is it known that the image is not refused. */
   if (write_made (w) == -1 || clear_broken (w) == -1 ||
-      (mend && w->nnewer > 0 && walk_tables (w, clear_newer) == -1))
+      (mend && w->nnewer > 0 && walk_tables (w, clear_newer) == -1) ||
+      (mend && img->sb_damaged && mend_superblocks (w) == -1))
     goto out;
   r = 0;
  out:

@@ -359,8 +359,8 @@ image_check (const char *path, FILE *out, struct zone_error *err)
   if (img == NULL)
     return -1;
   if (image_past (img) == IMAGE_WAS_KILLED)
-    fprintf (out, "%s: was not closed: its server died, or is of another "
-             "machine; nothing is lost\n", path);
+    fprintf (out, "%s: was not closed: its server died; the next opening "
+             "takes up what it answered\n", path);
   if (zones_init (&zs, &img->store.geometry, err) == 0) {
     if (image_read_zones (img, &zs, false, out, &faults, err) == 0)
       r = faults;
