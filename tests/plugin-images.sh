@@ -235,10 +235,12 @@ if [ "$(id -u)" -eq 0 ] &&
 else
   as=()
 fi
+# The build folder may be nobody else's business.
 cp "$PLUGIN" plugin.so
-chmod 755 plugin.so
+cp "$(command -v nbdkit)" nbdkit
+chmod 755 plugin.so nbdkit
 chmod 444 disk.zbd
-try=("${as[@]}" nbdkit -U - "$tmp/plugin.so" disk.zbd --run)
+try=("${as[@]}" "$tmp/nbdkit" -U - "$tmp/plugin.so" disk.zbd --run)
 if [ -n "${ZNBD_PRELOAD:-}" ]; then
   skip "an image that may only be read" "the sanitizer's nbdkit is private"
 elif [ ${#as[@]} -eq 0 ] && [ "$(id -u)" -eq 0 ]; then

@@ -141,14 +141,15 @@ then
   touch secret
   chmod 0 secret
   chmod 755 "$tmp"
-  run setpriv --reuid=nobody --clear-groups \
-      nbdkit -U - "$PLUGIN" secret --run 'echo it runs'
-  if [[ $out = *"nbdkit"*"PLUGIN"* || $out = *"cannot open plugin"* ]]; then
-    skip "an image without permission" "nobody cannot read the build folder"
-  else
-    is "$status" 1 "an image without permission"
-    like "$out" 'secret.*Permission denied' "names it and says why"
-  fi
+  # The build folder may be nobody else's business.
+  mkdir "$tmp/public"
+  cp "$PLUGIN" "$tmp/public/plugin.so"
+  cp "$(command -v nbdkit)" "$tmp/public/nbdkit"
+  chmod -R a+rX "$tmp/public"
+  run setpriv --reuid=nobody --clear-groups "$tmp/public/nbdkit" \
+      -U - "$tmp/public/plugin.so" secret --run 'echo it runs'
+  is "$status" 1 "an image without permission"
+  like "$out" 'secret.*Permission denied' "names it and says why"
 else
   skip "an image without permission" "root cannot become another user"
 fi
