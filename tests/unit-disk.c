@@ -72,6 +72,7 @@ static struct zdisk_client *client;
 static struct zdisk_request reqs[32];
 static bool done[32];
 static uint8_t buf[ZONES * ZONE];
+static uint32_t granularity = K4;       /* of what start makes */
 
 /* Lets one I/O go: carries out its first bytes bytes. */
 static void
@@ -172,7 +173,7 @@ start (uint32_t model, uint32_t max_active, const struct zdisk_options *o)
   hold->store.geometry = (struct znbd_geometry) {
     .size = ZONES * ZONE, .zone_size = ZONE, .zone_capacity = CAPACITY,
     .zones = ZONES, .max_open = max_active, .max_active = max_active,
-    .max_append = CAPACITY, .granularity = K4, .model = model,
+    .max_append = CAPACITY, .granularity = granularity, .model = model,
   };
   disk = zdisk_new (&hold->store, o, &err);
   assert_non_null (disk);
@@ -580,6 +581,38 @@ client_gone (void **state)
   assert_done (1, 0);
 }
 
+/* What is smaller than 4096 counts as that much. */
+static void
+budget_of_small_writes (void **state)
+{
+  struct zdisk_options o = ZDISK_OPTIONS_DEFAULT;
+
+  o.park_client_max = 2 * K4;
+  stop (state);
+  granularity = 512;
+  start (ZNBD_MODEL_HOST_MANAGED, 0, &o);
+  granularity = K4;
+  write_at (0, K4, 512);
+  assert_false (done[0]);
+  write_at (1, 2 * K4, 512);
+  assert_false (done[1]);
+  write_at (2, 3 * K4, 512);
+  assert_done (2, EINVAL);
+}
+
+static void
+data_ahead (void **state)
+{
+  (void) state;
+  write_at (0, ZONE, 2 * K4);
+  let_go (0);
+  assert_int_equal (zdisk_data_ahead (disk, 0), 0);
+  assert_int_equal (zdisk_data_ahead (disk, ZONE), 2 * K4);
+  assert_int_equal (zdisk_data_ahead (disk, ZONE + K4), K4);
+  assert_int_equal (zdisk_data_ahead (disk, ZONE + 2 * K4), 0);
+  assert_int_equal (zdisk_data_ahead (disk, ZONE + 3 * K4), 0);
+}
+
 static void
 across_zones (void **state)
 {
@@ -770,6 +803,8 @@ main (void)
     TEST (too_large_to_park, managed),
     TEST (client_gone, managed),
     TEST (client_gone_in_flight, managed),
+    TEST (budget_of_small_writes, managed),
+    TEST (data_ahead, managed),
     TEST (across_zones, managed),
     TEST (resources_of_a_pipeline, managed),
     TEST (appends, managed),

@@ -18,6 +18,8 @@
 /* Zones noted at a time. */
 #define BATCH 64
 
+#define PARK_COST_MIN 4096
+
 void
 park_init (struct zdisk *disk)
 {
@@ -28,6 +30,14 @@ void
 park_free (struct zdisk *disk)
 {
   pthread_mutex_destroy (&disk->park_lock);
+}
+
+/* What a write counts of a budget: small ones hold memory for more than
+ * their data, in whoever sent them. */
+static uint64_t
+cost (const struct zdisk_work *w)
+{
+  return w->length < PARK_COST_MIN ? PARK_COST_MIN : w->length;
 }
 
 /* Into, and out of, the list of all. */
@@ -50,8 +60,8 @@ account (struct zdisk_request *req)
   else
     disk->parked_first = req;
   disk->parked_last = req;
-  disk->parked_bytes += w->length;
-  w->client->parked_bytes += w->length;
+  disk->parked_bytes += cost (w);
+  w->client->parked_bytes += cost (w);
   pthread_mutex_unlock (&disk->park_lock);
   return true;
 }
@@ -71,8 +81,8 @@ discount (struct zdisk_request *req)
     w->park_next->work.park_prev = w->park_prev;
   else
     disk->parked_last = w->park_prev;
-  disk->parked_bytes -= w->length;
-  w->client->parked_bytes -= w->length;
+  disk->parked_bytes -= cost (w);
+  w->client->parked_bytes -= cost (w);
   pthread_mutex_unlock (&disk->park_lock);
 }
 
@@ -114,8 +124,8 @@ over_budget (struct zdisk_request *req, struct zdisk_client **client)
   uint64_t all, own;
 
   pthread_mutex_lock (&disk->park_lock);
-  all = disk->parked_bytes + req->work.length;
-  own = req->work.client->parked_bytes + req->work.length;
+  all = disk->parked_bytes + cost (&req->work);
+  own = req->work.client->parked_bytes + cost (&req->work);
   pthread_mutex_unlock (&disk->park_lock);
   *client = own > o->park_client_max ? req->work.client : NULL;
   return own > o->park_client_max || all > o->park_total_max;

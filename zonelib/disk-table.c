@@ -78,41 +78,57 @@ disk_op (uint8_t op)
 }
 
 int
-zdisk_table_write (struct zdisk_client *client, const void *buf,
-                   uint32_t length, uint64_t offset, bool fua, char *reason,
-                   size_t reason_max)
+zdisk_table_next (struct zdisk_client *client, const void *buf,
+                  uint32_t length, uint64_t offset, size_t *pos,
+                  struct zdisk_request *req, char *reason, size_t reason_max)
 {
   struct zdisk *disk = zdisk_client_disk (client);
   const struct znbd_geometry *g = zdisk_geometry (disk);
-  struct zdisk_request req;
   uint32_t zone;
-  size_t pos = 0;
   uint8_t op;
   int r, all;
 
   if (zdisk_client_is_readonly (client)) {
     snprintf (reason, reason_max, "zone table: the export is read-only");
-    return EPERM;
+    return -EPERM;
   }
   r = check (disk, length, offset, reason, reason_max);
-  while (r == 0 &&
-         table_next_request (buf, length, offset, &pos, &op, &zone, &all)) {
-    memset (&req, 0, offsetof (struct zdisk_request, work));
-    if (disk_op (op) == -1) {
-      snprintf (reason, reason_max, "zone table: unknown request %u", op);
-      return EINVAL;
-    }
-    req.op = disk_op (op);
-    if (all)
-      req.flags = ZDISK_ALL;
-    else {
-      req.offset = zone * g->zone_size;
-      req.length = g->size - req.offset < g->zone_size
-        ? g->size - req.offset : g->zone_size;
-    }
+  if (r)
+    return -r;
+  if (!table_next_request (buf, length, offset, pos, &op, &zone, &all))
+    return 0;
+  if (disk_op (op) == -1) {
+    snprintf (reason, reason_max, "zone table: unknown request %u", op);
+    return -EINVAL;
+  }
+  memset (req, 0, offsetof (struct zdisk_request, work));
+  req->op = disk_op (op);
+  if (all)
+    req->flags = ZDISK_ALL;
+  else {
+    req->offset = zone * g->zone_size;
+    req->length = g->size - req->offset < g->zone_size
+      ? g->size - req->offset : g->zone_size;
+  }
+  return 1;
+}
+
+int
+zdisk_table_write (struct zdisk_client *client, const void *buf,
+                   uint32_t length, uint64_t offset, bool fua, char *reason,
+                   size_t reason_max)
+{
+  struct zdisk_request req;
+  size_t pos = 0;
+  int r;
+
+  while ((r = zdisk_table_next (client, buf, length, offset, &pos, &req,
+                                reason, reason_max)) > 0) {
     r = zdisk_run (client, &req);
-    if (r)
+    if (r) {
       snprintf (reason, reason_max, "%s", req.reason);
+      return r;
+    }
   }
   if (r == 0 && fua) {
     memset (&req, 0, offsetof (struct zdisk_request, work));
@@ -120,6 +136,7 @@ zdisk_table_write (struct zdisk_client *client, const void *buf,
     r = zdisk_run (client, &req);
     if (r)
       snprintf (reason, reason_max, "%s", req.reason);
+    return r;
   }
-  return r;
+  return -r;
 }

@@ -105,6 +105,17 @@ zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
   return count;
 }
 
+uint64_t
+zdisk_data_ahead (const struct zdisk *disk, uint64_t offset)
+{
+  const struct zones *zs = &disk->zones;
+  uint32_t i = zones_index (zs, offset);
+  uint64_t readable = zones_readable (zs, i, &zs->zone[i]);
+  uint64_t at = offset - zones_start (zs, i);
+
+  return at < readable ? readable - at : 0;
+}
+
 struct zdisk_client *
 zdisk_client_new (struct zdisk *disk, bool readonly)
 {

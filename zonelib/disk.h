@@ -77,7 +77,8 @@ struct zdisk_options {
   bool gap_zero;                /* then fill the gap with zeros, rather
                                  * than fail */
   uint64_t park_client_max;     /* bytes of parked writes: one client's, */
-  uint64_t park_total_max;      /* and all clients' */
+  uint64_t park_total_max;      /* and all clients'; each write counts as
+                                 * 4096 at least */
 };
 #define ZDISK_OPTIONS_DEFAULT \
   { .reorder_timeout = 1000, .gap_zero = false, \
@@ -103,8 +104,14 @@ bool zdisk_can_fast_zero (const struct zdisk *disk);
 uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
                        struct znbd_zone *zones);
 
+/* How many bytes from offset on (inside the disk) are data, up to the
+ * zone's pointer or its end; the rest of the zone reads as zeros.  Takes no
+ * lock: for a look before a read. */
+uint64_t zdisk_data_ahead (const struct zdisk *disk, uint64_t offset);
+
 /* A client: one NBD connection.  readonly refuses every change with EPERM.
- * Closing one fails its parked writes.  NULL: out of memory. */
+ * Closing one fails its writes that are parked or would be from then on;
+ * what else is under way is finished and answered.  NULL: out of memory. */
 struct zdisk_client *zdisk_client_new (struct zdisk *disk, bool readonly);
 void zdisk_client_close (struct zdisk_client *client);
 struct zdisk *zdisk_client_disk (const struct zdisk_client *client);
@@ -132,5 +139,13 @@ int zdisk_table_read (struct zdisk *disk, void *buf, uint32_t length,
 int zdisk_table_write (struct zdisk_client *client, const void *buf,
                        uint32_t length, uint64_t offset, bool fua,
                        char *reason, size_t reason_max);
+
+/* A write of the table, one request after the other, for who must not wait:
+ * sets op, flags, offset and length of *req for the next one.  *pos begins
+ * as 0.  Returns 1, 0 at the end, or a negative errno with a text. */
+int zdisk_table_next (struct zdisk_client *client, const void *buf,
+                      uint32_t length, uint64_t offset, size_t *pos,
+                      struct zdisk_request *req, char *reason,
+                      size_t reason_max);
 
 #endif /* ZONE_DISK_H */
