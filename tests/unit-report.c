@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "disk.h"
+#include "geometry.h"
 #include "memory.h"
 #include "report.h"
 
@@ -173,6 +174,29 @@ allocation (void **state)
   CHECK (&l, expected);
 }
 
+static void
+geometry_name (void **state)
+{
+  struct znbd_geometry g = {
+    .size = 1 << 30, .zone_size = 1 << 26, .zone_capacity = 1 << 25,
+    .epoch = 7, .zones = 16, .conventional = 2, .max_open = 3,
+    .max_active = 4, .max_append = 1 << 20, .granularity = 512,
+    .model = ZNBD_MODEL_HOST_MANAGED, .uuid = { 0x01, 0x23, [15] = 0xef },
+  };
+  char name[GEOMETRY_NAME_MAX];
+
+  (void) state;
+  geometry_encode_name (&g, name);
+  assert_string_equal (name, "x-zbd:geometry:version=1,model=host-managed,"
+                       "zones=16,zone-size=67108864,zone-capacity=33554432,"
+                       "conventional=2,max-open=3,max-active=4,"
+                       "max-append=1048576,granularity=512,"
+                       "uuid=01230000-0000-0000-0000-0000000000ef,epoch=7");
+  g.zone_capacity = 0;
+  geometry_encode_name (&g, name);
+  assert_null (strstr (name, "zone-capacity"));
+}
+
 int
 main (void)
 {
@@ -181,6 +205,7 @@ main (void)
     cmocka_unit_test (parts),
     cmocka_unit_test (merges),
     cmocka_unit_test (allocation),
+    cmocka_unit_test (geometry_name),
   };
 
   return cmocka_run_group_tests (tests, setup, teardown);

@@ -8,11 +8,17 @@
 
 #include "ring.h"
 
+/* Completions are worked off where the owner waits for them, and nowhere
+ * else; kernels before 6.1 cannot. */
+#define RING_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+
 int
 ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
 {
-  int r = io_uring_queue_init (entries, &ring->uring, 0);
+  int r = io_uring_queue_init (entries, &ring->uring, RING_FLAGS);
 
+  if (r == -EINVAL)
+    r = io_uring_queue_init (entries, &ring->uring, 0);
   ring->in_flight = 0;
   if (r < 0)
     return zone_error (err, -r, "io_uring_setup: %s%s", strerror (-r),
@@ -48,12 +54,24 @@ ring_set_op (struct ring *ring, struct io_uring_sqe *sqe, struct ring_op *op)
 int
 ring_run (struct ring *ring, bool wait)
 {
+  return ring_run_for (ring, wait ? -1 : 0);
+}
+
+int
+ring_run_for (struct ring *ring, int ms)
+{
+  struct __kernel_timespec ts = {
+    .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L,
+  };
   struct io_uring_cqe *cqe;
   int r, n = 0;
 
-  r = io_uring_submit_and_wait (&ring->uring,
-                                wait && ring->in_flight > 0 ? 1 : 0);
-  if (r < 0 && r != -EINTR && r != -EBUSY && r != -EAGAIN)
+  if (ms == 0 || ring->in_flight == 0)
+    r = io_uring_submit_and_get_events (&ring->uring);
+  else
+    r = io_uring_submit_and_wait_timeout (&ring->uring, &cqe, 1,
+                                          ms > 0 ? &ts : NULL, NULL);
+  if (r < 0 && r != -EINTR && r != -EBUSY && r != -EAGAIN && r != -ETIME)
     return r;
   while (io_uring_peek_cqe (&ring->uring, &cqe) == 0) {
     struct ring_op *op = io_uring_cqe_get_data (cqe);

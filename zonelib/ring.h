@@ -22,6 +22,7 @@ struct ring {
   unsigned in_flight;
 };
 
+/* Called on the thread that will own the ring. */
 int ring_init (struct ring *ring, unsigned entries, struct zone_error *err);
 void ring_free (struct ring *ring);
 
@@ -36,5 +37,8 @@ void ring_set_op (struct ring *ring, struct io_uring_sqe *sqe,
  * waits for at least one completion where any is in flight.  Returns the
  * number of completions, or -errno. */
 int ring_run (struct ring *ring, bool wait);
+
+/* The same, waiting for at most ms (0: not at all, -1: without end). */
+int ring_run_for (struct ring *ring, int ms);
 
 #endif /* ZONE_RING_H */
