@@ -159,10 +159,10 @@ class TAP:
 
 
 class NbdkitError(Exception):
-    """nbdkit did not start: .status and .text (what it said)."""
+    """The server did not start: .status and .text (what it said)."""
 
     def __init__(self, status, text):
-        super().__init__("nbdkit ended with status %s: %s" % (status, text))
+        super().__init__("it ended with status %s: %s" % (status, text))
         self.status = status
         self.text = text
 
@@ -238,8 +238,8 @@ class Nbdkit:
             status = "none within 15 s (connections left?)"
         self._forget()
         if status != 0:
-            TAP.current.fail("nbdkit ends cleanly", "status: %s" % status,
-                             self.log())
+            TAP.current.fail("%s ends cleanly" % self.argv[0],
+                             "status: %s" % status, self.log())
 
     def kill(self):
         """Ends it as a crash does."""
@@ -260,6 +260,27 @@ class Nbdkit:
 
     def __exit__(self, *exception):
         self.stop()
+
+
+class ZnbdServer(Nbdkit):
+    """znbd-server on a Unix socket, as a context.
+
+    disk is what it serves, an image or "memory:..."; options are its own.
+    The export's name is to be given as name, not among the options.
+    """
+
+    def __init__(self, disk, *options, name="", env=None):
+        super().__init__(env=env)
+        base = self.socket[:-len(".sock")]
+        self.argv = ["znbd-server", "-f", "-U", self.socket,
+                     "-P", self.pidfile, *[str(o) for o in options]]
+        if name:
+            self.argv += ["-e", name]
+            self.uri = "nbd+unix:///%s?socket=%s" % (name, self.socket)
+            self.zones_uri = "nbd+unix:///%s/zones?socket=%s" % (
+                name, self.socket)
+        self.argv.append(str(disk))
+        self.logfile = base + ".log"
 
 
 def connect(uri, strict=True):

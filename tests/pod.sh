@@ -8,6 +8,7 @@ requires "$PODCHECKER"
 
 pods=(
   "$abs_top_srcdir/plugin/nbdkit-zoned-plugin.pod"
+  "$abs_top_srcdir/server/znbd-server.pod"
   "$abs_top_srcdir/client/znbd.pod"
   "$abs_top_srcdir/client/libznbd.pod"
 )

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Buffers for data, kept for the next request: one pool for each loop, used
+ * by its thread alone.
+ */
+
+#ifndef SERVER_BUFFERS_H
+#define SERVER_BUFFERS_H
+
+#include <stddef.h>
+
+/* Powers of two from 4 KiB to 64 MiB. */
+#define BUFFER_CLASSES 15
+#define BUFFER_MIN 4096u
+
+struct buffers {
+  void *free[BUFFER_CLASSES];
+  size_t kept;                  /* bytes in free */
+};
+
+/* The bytes that a buffer for size takes. */
+size_t buffer_size (size_t size);
+
+/* A buffer of at least size bytes, NULL where there is no memory.  What is
+ * put back is given with the size it was asked for with. */
+void *buffer_get (struct buffers *pool, size_t size);
+void buffer_put (struct buffers *pool, void *buf, size_t size);
+void buffers_free (struct buffers *pool);
+
+#endif /* SERVER_BUFFERS_H */

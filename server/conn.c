@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A connection's life, and the bytes that come and go.
+ *
+ * Bytes are received in large pieces, of which as many messages as they
+ * hold are parsed at once; the payload of a write that is not all there is
+ * received straight into the request's buffer.  Replies are gathered into
+ * one send; there is one at a time.
+ *
+ * Memory is bounded: a connection whose requests hold CHARGE_MAX is not
+ * read from until some are answered.  That is above what parked writes may
+ * hold, and what is not parked ends by itself, so the write that fills a
+ * gap is always read.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "append.h"
+#include "handshake.h"
+#include "log.h"
+#include "loop.h"
+#include "request.h"
+
+#define RECV_SIZE (256u << 10)
+
+/* What ZDISK_OPTIONS_DEFAULT lets a client park takes up to 80 MiB, buffers
+ * rounded up and request objects counted. */
+#define CHARGE_MAX (128u << 20)
+
+/* A loop keeps so many request objects. */
+#define KEEP_REQUESTS 4096
+
+/* The replies to the options of one receive. */
+#define OUT_MAX (1u << 20)
+
+#define HANDSHAKE_MS 30000
+
+void
+conn_new (struct loop *loop, int fd)
+{
+  struct conn *c = calloc (1, sizeof *c);
+
+  if (c)
+    c->in = malloc (RECV_SIZE);
+  if (c == NULL || c->in == NULL) {
+    log_error ("no memory for another connection");
+    free (c);
+    close (fd);
+    loop_forget_conn ();
+    return;
+  }
+  c->loop = loop;
+  c->fd = fd;
+  c->replies_tail = &c->replies;
+  c->deadline = loop_now () + HANDSHAKE_MS;
+  c->next = loop->conns;
+  if (c->next)
+    c->next->prev = c;
+  loop->conns = c;
+  loop->nhandshakes++;
+  loop->tick_at = 0;
+  handshake_greet (c);
+  conn_touch (c);
+}
+
+void
+conn_touch (struct conn *c)
+{
+  if (c->dirty)
+    return;
+  c->dirty = true;
+  c->dirty_next = c->loop->dirty;
+  c->loop->dirty = c;
+}
+
+static void
+leave_handshake (struct conn *c, enum conn_phase phase)
+{
+  if (c->phase < CONN_TRANSMISSION)
+    c->loop->nhandshakes--;
+  c->phase = phase;
+}
+
+/* Requests that wait for others to come will wait in vain. */
+static void
+give_up_waiting (struct conn *c)
+{
+  if (c->stopping)
+    return;
+  c->stopping = true;
+  zdisk_client_close (c->client);
+  c->client = NULL;
+}
+
+/* Wakes the receive under way. */
+static void
+stop_receiving (struct conn *c)
+{
+  if (c->receiving)
+    shutdown (c->fd, SHUT_RD);
+}
+
+/* A request whose payload will not come. */
+static void
+drop_filling (struct conn *c)
+{
+  if (c->filling && !c->receiving) {
+    request_free (c->filling);
+    c->filling = NULL;
+  }
+}
+
+void
+conn_drain (struct conn *c)
+{
+  if (c->phase >= CONN_DRAINING)
+    return;
+  leave_handshake (c, CONN_DRAINING);
+  stop_receiving (c);
+  give_up_waiting (c);
+  conn_touch (c);
+}
+
+void
+conn_kill (struct conn *c, const char *why)
+{
+  if (c->phase == CONN_DEAD)
+    return;
+  if (why)
+    log_verbose ("connection %d dropped: %s", c->fd, why);
+  leave_handshake (c, CONN_DEAD);
+  shutdown (c->fd, SHUT_RDWR);
+  give_up_waiting (c);
+  conn_touch (c);
+}
+
+static void
+conn_free (struct conn *c)
+{
+  struct loop *loop = c->loop;
+
+  log_verbose ("connection %d closed", c->fd);
+  if (c->next)
+    c->next->prev = c->prev;
+  if (c->prev)
+    c->prev->next = c->next;
+  else
+    loop->conns = c->next;
+  appends_free (c->appends);
+  close (c->fd);
+  free (c->in);
+  free (c->out);
+  free (c);
+  loop_forget_conn ();
+}
+
+bool
+conn_is_full (const struct conn *c)
+{
+  return c->charged >= CHARGE_MAX;
+}
+
+struct request *
+request_new (struct conn *c)
+{
+  struct loop *loop = c->loop;
+  struct request *req = loop->free_requests;
+
+  if (req) {
+    loop->free_requests = req->next;
+    loop->nfree--;
+  }
+  else {
+    req = malloc (sizeof *req);
+    if (req == NULL)
+      return NULL;
+  }
+  req->conn = c;
+  req->buf = NULL;
+  req->charge = sizeof *req;
+  req->refused = 0;
+  req->why = NULL;
+  req->nout = 0;
+  c->nrequests++;
+  c->charged += req->charge;
+  return req;
+}
+
+bool
+request_buffer (struct request *req, size_t size)
+{
+  struct conn *c = req->conn;
+
+  req->buf = buffer_get (&c->loop->buffers, size);
+  if (req->buf == NULL)
+    return false;
+  req->buf_size = size;
+  req->charge += buffer_size (size);
+  c->charged += buffer_size (size);
+  return true;
+}
+
+void
+request_drop_buffer (struct request *req)
+{
+  struct conn *c = req->conn;
+
+  if (req->buf == NULL)
+    return;
+  buffer_put (&c->loop->buffers, req->buf, req->buf_size);
+  req->buf = NULL;
+  req->charge -= buffer_size (req->buf_size);
+  c->charged -= buffer_size (req->buf_size);
+}
+
+void
+request_free (struct request *req)
+{
+  struct conn *c = req->conn;
+  struct loop *loop = c->loop;
+
+  request_drop_buffer (req);
+  c->charged -= req->charge;
+  c->nrequests--;
+  if (loop->nfree >= KEEP_REQUESTS) {
+    free (req);
+    return;
+  }
+  req->next = loop->free_requests;
+  loop->free_requests = req;
+  loop->nfree++;
+}
+
+void
+conn_out (struct conn *c, const void *data, size_t length)
+{
+  size_t size = c->out_size ? c->out_size : 1024;
+  uint8_t *out;
+
+  while (size < c->out_len + length)
+    size *= 2;
+  if (size > OUT_MAX) {
+    conn_kill (c, "asks for too much at once");
+    return;
+  }
+  /* Nothing is parsed, and nothing added, while a send reads from it. */
+  if (size > c->out_size) {
+    out = realloc (c->out, size);
+    if (out == NULL) {
+      conn_kill (c, "no memory for its handshake");
+      return;
+    }
+    c->out = out;
+    c->out_size = size;
+  }
+  memcpy (c->out + c->out_len, data, length);
+  c->out_len += length;
+  conn_touch (c);
+}
+
+void
+conn_reply (struct request *req)
+{
+  struct conn *c = req->conn;
+
+  if (c->phase == CONN_DEAD) {
+    request_free (req);
+    conn_touch (c);
+    return;
+  }
+  req->next = NULL;
+  *c->replies_tail = req;
+  c->replies_tail = &req->next;
+  conn_touch (c);
+}
+
+static void
+free_requests (struct request *req)
+{
+  struct request *next;
+
+  for (; req; req = next) {
+    next = req->next;
+    request_free (req);
+  }
+}
+
+static void send_done (struct ring_op *op, int res);
+
+static void
+submit_send (struct conn *c)
+{
+  struct io_uring_sqe *sqe = ring_sqe (&c->loop->ring);
+
+  io_uring_prep_sendmsg (sqe, c->fd, &c->send_msg,
+                         MSG_NOSIGNAL | MSG_WAITALL);
+  c->send_op.done = send_done;
+  ring_set_op (&c->loop->ring, sqe, &c->send_op);
+  c->sending = true;
+}
+
+/* Gathers what is to be sent. */
+static void
+conn_send (struct conn *c)
+{
+  struct request *req, *last = NULL;
+  unsigned n = 0, i;
+
+  c->send_msg.msg_iov = c->send_iov;
+  if (c->out_len > 0) {
+    c->send_iov[0].iov_base = c->out;
+    c->send_iov[0].iov_len = c->out_len;
+    c->out_sending = c->out_len;
+    c->send_msg.msg_iovlen = 1;
+    submit_send (c);
+    return;
+  }
+  for (req = c->replies; req && n + req->nout <= SEND_IOV; req = req->next) {
+    for (i = 0; i < req->nout; i++)
+      c->send_iov[n++] = req->out[i];
+    last = req;
+  }
+  if (last == NULL)
+    return;
+  c->sent = c->replies;
+  c->replies = last->next;
+  if (c->replies == NULL)
+    c->replies_tail = &c->replies;
+  last->next = NULL;
+  c->send_msg.msg_iovlen = n;
+  submit_send (c);
+}
+
+/* What a short send left; false where nothing. */
+static bool
+advance (struct msghdr *msg, size_t sent)
+{
+  while (msg->msg_iovlen > 0 && sent >= msg->msg_iov->iov_len) {
+    sent -= msg->msg_iov->iov_len;
+    msg->msg_iov++;
+    msg->msg_iovlen--;
+  }
+  if (msg->msg_iovlen == 0)
+    return false;
+  msg->msg_iov->iov_base = (char *) msg->msg_iov->iov_base + sent;
+  msg->msg_iov->iov_len -= sent;
+  return true;
+}
+
+static void
+send_done (struct ring_op *op, int res)
+{
+  struct conn *c = (struct conn *)
+    ((char *) op - offsetof (struct conn, send_op));
+
+  c->sending = false;
+  if (res < 0 && res != -EINTR && res != -EAGAIN)
+    conn_kill (c, strerror (-res));
+  else if (c->phase != CONN_DEAD &&
+           advance (&c->send_msg, res > 0 ? res : 0)) {
+    submit_send (c);
+    return;
+  }
+  if (c->out_sending > 0) {
+    c->out_len -= c->out_sending;
+    memmove (c->out, c->out + c->out_sending, c->out_len);
+    c->out_sending = 0;
+  }
+  free_requests (c->sent);
+  c->sent = NULL;
+  conn_touch (c);
+}
+
+static void
+recv_done (struct ring_op *op, int res)
+{
+  struct conn *c = (struct conn *)
+    ((char *) op - offsetof (struct conn, recv_op));
+  size_t n = res, direct;
+
+  c->receiving = false;
+  conn_touch (c);
+  if (res == -EINTR || res == -EAGAIN)
+    return;
+  if (res <= 0) {
+    if (res < 0 && c->phase < CONN_DRAINING)
+      conn_kill (c, strerror (-res));
+    else
+      conn_drain (c);
+    return;
+  }
+  if (c->phase >= CONN_DRAINING)
+    return;
+  if (c->filling && c->filling->buf) {
+    direct = c->recv_msg.msg_iovlen > 1 ? c->recv_iov[0].iov_len : 0;
+    if (direct > n)
+      direct = n;
+    c->payload_left -= direct;
+    n -= direct;
+  }
+  c->in_end += n;
+}
+
+static void
+conn_receive (struct conn *c)
+{
+  struct io_uring_sqe *sqe = ring_sqe (&c->loop->ring);
+  unsigned n = 0;
+
+  if (c->in_start > 0) {
+    c->in_end -= c->in_start;
+    memmove (c->in, c->in + c->in_start, c->in_end);
+    c->in_start = 0;
+  }
+  if (c->filling && c->filling->buf && c->payload_left > 0) {
+    c->recv_iov[n].iov_base = c->filling->buf + c->filling->length -
+      c->payload_left;
+    c->recv_iov[n++].iov_len = c->payload_left;
+  }
+  c->recv_iov[n].iov_base = c->in + c->in_end;
+  c->recv_iov[n++].iov_len = RECV_SIZE - c->in_end;
+  c->recv_msg.msg_iov = c->recv_iov;
+  c->recv_msg.msg_iovlen = n;
+  io_uring_prep_recvmsg (sqe, c->fd, &c->recv_msg, 0);
+  c->recv_op.done = recv_done;
+  ring_set_op (&c->loop->ring, sqe, &c->recv_op);
+  c->receiving = true;
+}
+
+/* Takes what has come of a payload, or of what is skipped. */
+static void
+take_payload (struct conn *c)
+{
+  size_t n = c->in_end - c->in_start;
+  struct request *req = c->filling;
+
+  if (c->skip > 0) {
+    if (n > c->skip)
+      n = c->skip;
+    c->skip -= n;
+    c->in_start += n;
+    return;
+  }
+  if (n > c->payload_left)
+    n = c->payload_left;
+  if (req->buf)
+    memcpy (req->buf + req->length - c->payload_left, c->in + c->in_start, n);
+  c->in_start += n;
+  c->payload_left -= n;
+}
+
+/* Parses what has come as far as may be.  Returns true where more is to be
+ * received. */
+static bool
+conn_parse (struct conn *c)
+{
+  ssize_t n;
+
+  while (c->phase < CONN_DRAINING) {
+    if (c->skip > 0 || (c->filling && c->payload_left > 0)) {
+      if (c->in_start == c->in_end)
+        return true;
+      take_payload (c);
+      continue;
+    }
+    if (c->filling) {
+      struct request *req = c->filling;
+
+      c->filling = NULL;
+      request_start (req);
+      continue;
+    }
+    if (c->phase == CONN_TRANSMISSION) {
+      if (conn_is_full (c))
+        return false;
+      n = request_parse (c, c->in + c->in_start, c->in_end - c->in_start);
+    }
+    else {
+      if (c->sending)
+        return false;
+      n = handshake_parse (c, c->in + c->in_start, c->in_end - c->in_start);
+    }
+    if (n == 0)
+      return true;
+    c->in_start += n;
+  }
+  return false;
+}
+
+void
+conn_look (struct conn *c)
+{
+  if (c->phase < CONN_DRAINING && !c->receiving && conn_parse (c))
+    conn_receive (c);
+  if (c->phase >= CONN_DRAINING)
+    drop_filling (c);
+  if (c->phase == CONN_DEAD) {
+    free_requests (c->replies);
+    c->replies = NULL;
+    c->replies_tail = &c->replies;
+    c->out_len = c->sending ? c->out_len : 0;
+  }
+  else if (!c->sending)
+    conn_send (c);
+  if (c->phase >= CONN_DRAINING && !c->receiving && !c->sending &&
+      c->nrequests == 0 && !c->dirty)
+    conn_free (c);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The sockets that clients connect to. */
+
+#ifndef SERVER_LISTEN_H
+#define SERVER_LISTEN_H
+
+#include "error.h"
+#include "options.h"
+
+#define LISTEN_MAX 64
+
+struct listener {
+  int fds[LISTEN_MAX];
+  unsigned n;
+  bool activated;               /* sockets came with the process */
+  char *unix_path;              /* to be removed in the end, or NULL */
+  char *folder;                 /* of a temporary socket, or NULL */
+  char *port;                   /* as a number, where it is TCP */
+  char *uri;                    /* of the disk, for --run */
+};
+
+/* Takes the sockets of socket activation where there are any, or makes them
+ * as the options say.  Returns 0, or -1 with the error. */
+int listener_open (struct listener *l, const struct options *o,
+                   struct zone_error *err);
+
+/* Takes a connection of a socket that is ready; -1 where there is none. */
+int listener_accept (int fd);
+
+/* Nobody connects any more. */
+void listener_close (struct listener *l);
+
+#endif /* SERVER_LISTEN_H */

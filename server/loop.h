@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* An event loop: one thread, one io_uring, its connections. */
+
+#ifndef SERVER_LOOP_H
+#define SERVER_LOOP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffers.h"
+#include "conn.h"
+#include "ring.h"
+
+struct loop {
+  struct ring ring;
+  pthread_t thread;
+  unsigned number;
+  struct zdisk *disk;
+
+  /* Of the loop's thread alone. */
+  struct buffers buffers;
+  struct request *free_requests;
+  unsigned nfree;
+  struct conn *conns;
+  unsigned nconns, nhandshakes;
+  struct conn *dirty;
+  struct request *done, **done_tail;    /* came back on this thread */
+  uint64_t expire_at;           /* ms; 0: nothing is parked */
+  uint64_t tick_at;             /* ms: next look at deadlines */
+  uint64_t stop_at;             /* ms: when stopping gives up waiting */
+  struct ring_op wake_op;
+  uint64_t wake_value;
+  bool wake_armed;
+
+  /* From other threads. */
+  _Atomic (struct request *) posted;
+  int wake_fd;                  /* an eventfd */
+  _Atomic bool stop;
+  pthread_mutex_t lock;         /* protects newcomers */
+  struct newcomer { struct newcomer *next; int fd; } *newcomers;
+};
+
+/* Starts n loops for a disk.  Returns 0, or -1 with the error. */
+int loops_start (struct zdisk *disk, unsigned n, struct zone_error *err);
+
+/* Hands a connected socket to the next loop in turn, or closes it where
+ * there are as many connections as may be. */
+void loops_hand_out (int fd);
+
+/* Drains all connections and ends the loops. */
+void loops_stop (void);
+
+/* The done of every zdisk_request: brings it back to its loop. */
+void loop_request_done (struct zdisk_request *z);
+
+/* ms, monotonic */
+uint64_t loop_now (void);
+
+/* Connections there may be. */
+#define MAX_CONNECTIONS 4096u
+
+/* A connection has ended. */
+void loop_forget_conn (void);
+
+#endif /* SERVER_LOOP_H */

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* znbd-server: opens a disk, listens, and hands connections to the loops,
+ * until a signal or the end of --run's command.
+ *
+ * The order matters: everything that may fail for a reason that a user can
+ * mend comes before going into the background; threads come after all
+ * forks.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "exports.h"
+#include "image.h"
+#include "listen.h"
+#include "log.h"
+#include "loop.h"
+#include "memory.h"
+#include "options.h"
+
+/* An image that may not be written is served read-only. */
+static struct store *
+open_image (const struct options *o, struct zone_error *err)
+{
+  struct store *store;
+
+  if (!o->readonly) {
+    store = image_open (o->image, false, err);
+    if (store)
+      return store;
+    if (err->num != EACCES && err->num != EPERM && err->num != EROFS)
+      return NULL;
+    log_verbose ("%s; trying to open it read-only", err->text);
+  }
+  return image_open (o->image, true, err);
+}
+
+static struct zdisk *
+open_disk (const struct options *o, struct zone_error *err)
+{
+  struct store *store = o->image ? open_image (o, err)
+    : memory_new (&o->geometry, err);
+
+  return store ? zdisk_new (store, &o->disk, err) : NULL;
+}
+
+/* As many descriptors as there may be connections. */
+static void
+raise_limits (void)
+{
+  struct rlimit limit;
+
+  if (getrlimit (RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit (RLIMIT_NOFILE, &limit);
+  }
+}
+
+/* Returns in the child; the parent ends when it is ready. */
+static int
+daemonize (struct zone_error *err)
+{
+  pid_t pid = fork ();
+  int fd;
+
+  if (pid == -1)
+    return zone_error (err, errno, "fork: %s", strerror (errno));
+  if (pid > 0)
+    _exit (0);
+  setsid ();
+  if (chdir ("/") == -1)
+    return zone_error (err, errno, "/: %s", strerror (errno));
+  fd = open ("/dev/null", O_RDWR);
+  if (fd != -1) {
+    dup2 (fd, STDIN_FILENO);
+    dup2 (fd, STDOUT_FILENO);
+    if (!log_is_verbose)
+      dup2 (fd, STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+      close (fd);
+  }
+  return 0;
+}
+
+static int
+open_pidfile (const char *path, struct zone_error *err)
+{
+  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+  if (fd == -1)
+    return zone_error (err, errno, "%s: %s", path, strerror (errno));
+  return fd;
+}
+
+static void
+write_pidfile (int fd, const char *path)
+{
+  if (dprintf (fd, "%d\n", getpid ()) < 0 || close (fd) == -1)
+    log_error ("%s: %s", path, strerror (errno));
+}
+
+static pid_t
+start_command (const struct options *o, const struct listener *l,
+               const sigset_t *mask, struct zone_error *err)
+{
+  pid_t pid = fork ();
+
+  if (pid == -1)
+    return zone_error (err, errno, "fork: %s", strerror (errno));
+  if (pid > 0)
+    return pid;
+  sigprocmask (SIG_SETMASK, mask, NULL);
+  setenv ("uri", l->uri, 1);
+  setenv ("unixsocket", l->unix_path ? l->unix_path : "", 1);
+  setenv ("port", l->port ? l->port : "", 1);
+  execl ("/bin/sh", "sh", "-c", o->run, (char *) NULL);
+  log_error ("/bin/sh: %s", strerror (errno));
+  _exit (127);
+}
+
+/* The status of the command, as a shell has it; -1 while it runs. */
+static int
+command_status (pid_t pid)
+{
+  int status;
+
+  if (pid <= 0 || waitpid (pid, &status, WNOHANG) != pid)
+    return -1;
+  return WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status);
+}
+
+/* Accepts until it is to end; returns the exit status. */
+static int
+serve (const struct listener *l, int signals, pid_t command)
+{
+  struct pollfd fds[LISTEN_MAX + 1];
+  struct signalfd_siginfo info;
+  unsigned i;
+  int fd, status;
+
+  for (i = 0; i < l->n; i++)
+    fds[i] = (struct pollfd) { .fd = l->fds[i], .events = POLLIN };
+  fds[l->n] = (struct pollfd) { .fd = signals, .events = POLLIN };
+  for (;;) {
+    if (poll (fds, l->n + 1, -1) == -1) {
+      if (errno == EINTR)
+        continue;
+      log_error ("poll: %s", strerror (errno));
+      return 1;
+    }
+    for (i = 0; i < l->n; i++)
+      if (fds[i].revents) {
+        fd = listener_accept (l->fds[i]);
+        if (fd != -1)
+          loops_hand_out (fd);
+      }
+    if (fds[l->n].revents && read (signals, &info, sizeof info) > 0) {
+      if (info.ssi_signo != SIGCHLD) {
+        log_verbose ("%s: the server stops", strsignal (info.ssi_signo));
+        if (command > 0)
+          kill (command, SIGTERM);
+        return 0;
+      }
+      status = command_status (command);
+      if (status != -1)
+        return status;
+    }
+  }
+}
+
+static int
+start (const struct options *o, struct listener *l, struct zdisk *disk,
+       struct zone_error *err)
+{
+  int signals, pidfile = -1, status;
+  sigset_t mask, old;
+  pid_t command = 0;
+
+  if (exports_init (disk, o->name, o->readonly) == -1)
+    return zone_error (err, ENOMEM, "no memory for the exports");
+  if (listener_open (l, o, err) == -1)
+    return -1;
+  if (o->pidfile && (pidfile = open_pidfile (o->pidfile, err)) == -1)
+    return -1;
+
+  sigemptyset (&mask);
+  sigaddset (&mask, SIGTERM);
+  sigaddset (&mask, SIGINT);
+  sigaddset (&mask, SIGHUP);
+  sigaddset (&mask, SIGCHLD);
+  sigprocmask (SIG_BLOCK, &mask, &old);
+  signal (SIGPIPE, SIG_IGN);
+  if (!o->foreground && !o->run && !l->activated && !o->exit_with_parent &&
+      daemonize (err) == -1)
+    return -1;
+  if (o->exit_with_parent) {
+    prctl (PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid () == 1)
+      return zone_error (err, ESRCH, "--exit-with-parent: the parent ended");
+  }
+  signals = signalfd (-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signals == -1)
+    return zone_error (err, errno, "signalfd: %s", strerror (errno));
+  if (o->run && (command = start_command (o, l, &old, err)) == -1)
+    return -1;
+  if (loops_start (disk, o->threads, err) == -1)
+    return -1;
+  if (pidfile != -1)
+    write_pidfile (pidfile, o->pidfile);
+
+  status = serve (l, signals, command);
+  close (signals);
+  listener_close (l);
+  loops_stop ();
+  return status;
+}
+
+int
+main (int argc, char *argv[])
+{
+  struct zone_error err, closing;
+  struct options options;
+  struct listener listener = { .n = 0 };
+  struct zdisk *disk;
+  int status;
+
+  options_parse (argc, argv, &options);
+  raise_limits ();
+  disk = open_disk (&options, &err);
+  if (disk == NULL) {
+    log_error ("%s", err.text);
+    return 1;
+  }
+  status = start (&options, &listener, disk, &err);
+  if (status == -1) {
+    log_error ("%s", err.text);
+    listener_close (&listener);
+    status = 1;
+  }
+  if (zdisk_close (disk, &closing) == -1) {
+    log_error ("%s", closing.text);
+    status = 1;
+  }
+  exports_free ();
+  return status;
+}

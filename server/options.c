@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See options.h. */
+
+#include <config.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "options.h"
+#include "protocol.h"
+#include "table.h"
+
+static const char help[] =
+  "usage: znbd-server [OPTION...] IMAGE\n"
+  "       znbd-server [OPTION...] memory:SIZE,zone-size=SIZE[,KEY=VALUE...]\n"
+  "\n"
+  "Serves a zoned disk over NBD: an image that znbd create has made, or one\n"
+  "in memory.\n"
+  "\n"
+  "Where to listen:\n"
+  "  -U, --unix PATH          a Unix socket (-: a temporary one)\n"
+  "  -p, --port PORT          TCP port (default: 10809)\n"
+  "  -i, --ipaddr ADDRESS     of this address alone (default: all)\n"
+  "What to serve:\n"
+  "  -e, --exportname NAME    the disk's name (default: none); the zone table\n"
+  "                           is NAME/zones, or zones\n"
+  "  -r, --readonly           refuse every change\n"
+  "      --reorder-timeout T  how long a write ahead of its zone's pointer\n"
+  "                           waits, like 500ms or 2s (default: 1s)\n"
+  "      --gap error|zero     what then: refuse it (default), or fill the gap\n"
+  "How to run:\n"
+  "  -f, --foreground         do not go into the background\n"
+  "  -P, --pidfile FILE       write the process id there, once ready\n"
+  "  -t, --threads N          event loops (default: one a processor)\n"
+  "      --run COMMAND        serve while a shell command runs, with $uri,\n"
+  "                           $unixsocket and $port\n"
+  "      --exit-with-parent   end when the parent process does\n"
+  "  -v, --verbose            say what happens\n"
+  "  -V, --version\n"
+  "      --help\n"
+  "\n"
+  "KEYs of a disk in memory: zone-capacity=SIZE, conventional=N, max-open=N,\n"
+  "max-active=N, model=host-managed|host-aware, block-size=512|4096,\n"
+  "read-only-zones=LIST and offline-zones=LIST (like 3+8-11).\n";
+
+enum {
+  OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_GAP, OPT_RUN,
+  OPT_EXIT_WITH_PARENT, OPT_HELP,
+};
+
+static const struct option long_options[] = {
+  { "unix", required_argument, NULL, 'U' },
+  { "port", required_argument, NULL, 'p' },
+  { "ipaddr", required_argument, NULL, 'i' },
+  { "exportname", required_argument, NULL, 'e' },
+  { "export-name", required_argument, NULL, 'e' },
+  { "readonly", no_argument, NULL, 'r' },
+  { "read-only", no_argument, NULL, 'r' },
+  { "reorder-timeout", required_argument, NULL, OPT_REORDER_TIMEOUT },
+  { "gap", required_argument, NULL, OPT_GAP },
+  { "foreground", no_argument, NULL, 'f' },
+  { "pidfile", required_argument, NULL, 'P' },
+  { "threads", required_argument, NULL, 't' },
+  { "run", required_argument, NULL, OPT_RUN },
+  { "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
+  { "verbose", no_argument, NULL, 'v' },
+  { "version", no_argument, NULL, 'V' },
+  { "help", no_argument, NULL, OPT_HELP },
+  { NULL, 0, NULL, 0 },
+};
+
+#define die(...) \
+  do { \
+    log_error (__VA_ARGS__); \
+    exit (1); \
+  } while (0)
+
+static unsigned
+parse_timeout (const char *value)
+{
+  unsigned long long n, unit = 0;
+  char *end;
+
+  errno = 0;
+  n = strtoull (value, &end, 10);
+  if (isdigit ((unsigned char) *value) && errno == 0) {
+    if (strcmp (end, "ms") == 0)
+      unit = 1;
+    else if (strcmp (end, "s") == 0 || (*end == '\0' && n == 0))
+      unit = 1000;
+  }
+  if (unit == 0)
+    die ("--reorder-timeout %s is not a time like 500ms or 2s", value);
+  if (n > INT_MAX / unit)
+    die ("--reorder-timeout %s is longer than the longest, %ds", value,
+         INT_MAX / 1000);
+  return n * unit;
+}
+
+static unsigned
+parse_threads (const char *value)
+{
+  unsigned long n;
+  char *end;
+
+  errno = 0;
+  n = strtoul (value, &end, 10);
+  if (!isdigit ((unsigned char) *value) || *end || errno || n < 1 ||
+      n > 1024)
+    die ("--threads %s is not a number from 1 to 1024", value);
+  return n;
+}
+
+static void
+check_name (const char *name)
+{
+  size_t n = strlen (name), m = strlen (TABLE_EXPORT_SUFFIX);
+
+  if (n + m > NBD_MAX_STRING)
+    die ("--exportname is longer than %zu bytes", NBD_MAX_STRING - m);
+  if (strcmp (name, TABLE_EXPORT_NAME) == 0 ||
+      (n >= m && strcmp (name + n - m, TABLE_EXPORT_SUFFIX) == 0))
+    die ("--exportname %s is what a zone table is called", name);
+}
+
+static void
+check_together (const struct options *o)
+{
+  if (o->unix_path && (o->port || o->address))
+    die ("--unix and --%s exclude each other", o->port ? "port" : "ipaddr");
+}
+
+static void
+parse_disk (const char *arg, struct options *o)
+{
+  struct zone_error err;
+
+  if (strncmp (arg, "memory:", 7) != 0) {
+    if (*arg == '\0')
+      die ("the image has no name");
+    o->image = arg;
+    return;
+  }
+  if (disk_spec_parse (arg + 7, &o->geometry, &err) == -1)
+    die ("%s", err.text);
+}
+
+void
+options_parse (int argc, char *argv[], struct options *o)
+{
+  static const struct zdisk_options disk = ZDISK_OPTIONS_DEFAULT;
+  long cpus = sysconf (_SC_NPROCESSORS_ONLN);
+  int c;
+
+  memset (o, 0, sizeof *o);
+  o->disk = disk;
+  o->name = "";
+  o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
+  opterr = 0;
+  while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:vV", long_options,
+                           NULL)) != -1)
+    switch (c) {
+    case 'U': o->unix_path = optarg; break;
+    case 'p': o->port = optarg; break;
+    case 'i': o->address = optarg; break;
+    case 'e':
+      check_name (optarg);
+      o->name = optarg;
+      break;
+    case 'r': o->readonly = true; break;
+    case 'f': o->foreground = true; break;
+    case 'P': o->pidfile = optarg; break;
+    case 't': o->threads = parse_threads (optarg); break;
+    case 'v': log_is_verbose = true; break;
+    case 'V':
+      printf ("znbd-server %s\n", PACKAGE_VERSION);
+      exit (0);
+    case OPT_REORDER_TIMEOUT:
+      o->disk.reorder_timeout = parse_timeout (optarg);
+      break;
+    case OPT_GAP:
+      if (strcmp (optarg, "zero") != 0 && strcmp (optarg, "error") != 0)
+        die ("--gap %s is neither error nor zero", optarg);
+      o->disk.gap_zero = strcmp (optarg, "zero") == 0;
+      break;
+    case OPT_RUN: o->run = optarg; break;
+    case OPT_EXIT_WITH_PARENT: o->exit_with_parent = true; break;
+    case OPT_HELP:
+      fputs (help, stdout);
+      exit (0);
+    case ':':
+      die ("%s needs an argument, see --help", argv[optind - 1]);
+    default:
+      die ("unknown option %s, see --help", argv[optind - 1]);
+    }
+  if (argc - optind != 1)
+    die (argc == optind ? "what is to be served? Give an IMAGE or "
+         "memory:SIZE,zone-size=SIZE"
+         : "give one IMAGE or memory:SIZE,zone-size=SIZE, not several");
+  parse_disk (argv[optind], o);
+  check_together (o);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line. */
+
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "disk.h"
+#include "store.h"
+
+struct options {
+  const char *image;            /* a path, or NULL: a disk in memory */
+  struct store_geometry geometry;       /* of the disk in memory */
+  struct zdisk_options disk;
+  const char *unix_path;        /* "-": a temporary one */
+  const char *port;
+  const char *address;
+  const char *name;             /* of the disk's export */
+  const char *pidfile;
+  const char *run;
+  bool readonly;
+  bool foreground;
+  bool exit_with_parent;
+  unsigned threads;
+};
+
+/* Fills *o, or ends the program: with 0 where --help or --version asked for
+ * it, with 1 and a message where something is wrong. */
+void options_parse (int argc, char *argv[], struct options *o);
+
+/* disk-spec.c: "SIZE,zone-size=SIZE,..." of a disk in memory.  Returns 0,
+ * or -1 with a text. */
+int disk_spec_parse (const char *spec, struct store_geometry *g,
+                     struct zone_error *err);
+
+#endif /* SERVER_OPTIONS_H */
