@@ -111,9 +111,11 @@ disk_spec_parse (const char *spec, struct store_geometry *g,
   static const struct store_geometry defaults = STORE_GEOMETRY_DEFAULT;
   static char size[] = "size";
   /* What is set points into it, as long as the program runs. */
-  char *copy = strdup (spec), *item, *value, *rest = copy;
+  static char *copy;
+  char *item, *value, *rest;
 
   *g = defaults;
+  rest = copy = strdup (spec);
   if (copy == NULL)
     return zone_error (err, ENOMEM, "no memory");
   while ((item = strsep (&rest, ",")) != NULL) {

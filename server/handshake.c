@@ -47,7 +47,8 @@ option_reply (struct conn *c, uint32_t option, uint32_t type,
   };
 
   conn_out (c, &reply, sizeof reply);
-  conn_out (c, data, length);
+  if (length > 0)
+    conn_out (c, data, length);
 }
 
 void

@@ -10,6 +10,9 @@
 
 bool log_is_verbose;
 
+static void say (const char *fs, va_list args)
+  __attribute__ ((format (printf, 1, 0)));
+
 static void
 say (const char *fs, va_list args)
 {

@@ -256,7 +256,7 @@ class Nbdkit:
                 pass
 
     def __enter__(self):
-        return self.start()
+        return self if self in Nbdkit.running else self.start()
 
     def __exit__(self, *exception):
         self.stop()
