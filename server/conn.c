@@ -37,7 +37,9 @@
 /* The replies to the options of one receive. */
 #define OUT_MAX (1u << 20)
 
+/* Time for the handshake, and for taking the last answers. */
 #define HANDSHAKE_MS 30000
+#define DRAIN_MS 30000
 
 void
 conn_new (struct loop *loop, int fd)
@@ -61,7 +63,7 @@ conn_new (struct loop *loop, int fd)
   if (c->next)
     c->next->prev = c;
   loop->conns = c;
-  loop->nhandshakes++;
+  loop->nwatched++;
   loop->tick_at = 0;
   handshake_greet (c);
   conn_touch (c);
@@ -77,12 +79,14 @@ conn_touch (struct conn *c)
   c->loop->dirty = c;
 }
 
+/* From here on it has to end in time. */
 static void
-leave_handshake (struct conn *c, enum conn_phase phase)
+end_with (struct conn *c, enum conn_phase phase)
 {
-  if (c->phase < CONN_TRANSMISSION)
-    c->loop->nhandshakes--;
+  if (c->phase == CONN_TRANSMISSION)
+    c->loop->nwatched++;
   c->phase = phase;
+  c->deadline = loop_now () + DRAIN_MS;
 }
 
 /* Requests that wait for others to come will wait in vain. */
@@ -119,7 +123,7 @@ conn_drain (struct conn *c)
 {
   if (c->phase >= CONN_DRAINING)
     return;
-  leave_handshake (c, CONN_DRAINING);
+  end_with (c, CONN_DRAINING);
   stop_receiving (c);
   give_up_waiting (c);
   conn_touch (c);
@@ -132,7 +136,7 @@ conn_kill (struct conn *c, const char *why)
     return;
   if (why)
     log_verbose ("connection %d dropped: %s", c->fd, why);
-  leave_handshake (c, CONN_DEAD);
+  end_with (c, CONN_DEAD);
   shutdown (c->fd, SHUT_RDWR);
   give_up_waiting (c);
   conn_touch (c);
@@ -150,6 +154,7 @@ conn_free (struct conn *c)
     c->prev->next = c->next;
   else
     loop->conns = c->next;
+  loop->nwatched--;
   appends_free (c->appends);
   close (c->fd);
   free (c->in);

@@ -138,8 +138,9 @@ struct conn {
   unsigned nrequests;
   uint64_t charged;
 
+  uint64_t deadline;            /* ms: of the handshake, and of the end */
+
   /* Handshake. */
-  uint64_t deadline;            /* ms: to be through with it */
   unsigned noptions;
   bool fixed, no_zeroes;
   bool structured, extended;

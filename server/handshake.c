@@ -144,7 +144,7 @@ begin (struct conn *c, const struct export *e)
     c->contexts = 0;
   c->export = e;
   c->phase = CONN_TRANSMISSION;
-  c->loop->nhandshakes--;
+  c->loop->nwatched--;
   log_verbose ("connection %d: export \"%s\"%s", c->fd, e->name,
                c->extended ? ", extended headers"
                : c->structured ? ", structured replies" : "");

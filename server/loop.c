@@ -189,13 +189,15 @@ look_at_time (struct loop *loop)
   if (now < loop->tick_at)
     return;
   loop->tick_at = now + TICK_MS;
-  if (loop->nhandshakes > 0 || loop->stop_at)
+  if (loop->nwatched > 0 || loop->stop_at)
     for (c = loop->conns; c; c = next) {
       next = c->next;
       if (loop->stop_at && now >= loop->stop_at)
         conn_kill (c, "the server stops");
-      else if (c->phase < CONN_TRANSMISSION && now >= c->deadline)
-        conn_kill (c, "handshake takes too long");
+      else if (c->phase != CONN_TRANSMISSION && now >= c->deadline)
+        conn_kill (c, c->phase < CONN_TRANSMISSION
+                   ? "handshake takes too long"
+                   : "does not take its last answers");
     }
 }
 
@@ -207,7 +209,7 @@ patience (struct loop *loop)
 
   if (loop->done || loop->dirty)
     return 0;
-  if (loop->nhandshakes > 0 || loop->stop_at)
+  if (loop->nwatched > 0 || loop->stop_at)
     until = loop->tick_at;
   if (loop->expire_at && (until == 0 || loop->expire_at < until))
     until = loop->expire_at;

@@ -24,7 +24,7 @@ struct loop {
   struct request *free_requests;
   unsigned nfree;
   struct conn *conns;
-  unsigned nconns, nhandshakes;
+  unsigned nwatched;            /* connections with a deadline */
   struct conn *dirty;
   struct request *done, **done_tail;    /* came back on this thread */
   uint64_t expire_at;           /* ms; 0: nothing is parked */
