@@ -4,7 +4,7 @@
  * the format keeps them.
  *
  * Data goes through the page cache.  Without a ring the calling thread does
- * it; with one, reads and writes are submitted there.
+ * it; with one, reads and larger writes are submitted there.
  */
 
 #include <config.h>
@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #include "image-internal.h"
+
+/* The largest write that is done without the ring. */
+#define QUICK_MAX (64u << 10)
 
 /* What a read or write on a ring carries in store_io.priv. */
 struct ring_io {
@@ -113,6 +116,19 @@ submit_to_ring (struct image *img, struct store_io *io)
   ring_set_op (io->ring, sqe, &rio->op);
 }
 
+/* Whether a write is quicker done than handed over: a ring gives buffered
+ * writes to a worker thread, unless the file system can do them without
+ * waiting (ext4 and tmpfs say that they cannot).  That costs more than to
+ * copy whole pages into the cache, which waits for nothing but a kernel that
+ * has too much to write back, and then for all writers.  A part of a page
+ * may have to be read first. */
+static bool
+is_quick (const struct image *img, const struct store_io *io)
+{
+  return io->op == STORE_WRITE && io->length <= QUICK_MAX &&
+    (file_offset (img, io) | io->length) % IMAGE_BLOCK == 0;
+}
+
 /* Carries an operation out, whatever may have been in its way. */
 void
 image_perform (struct image *img, struct store_io *io)
@@ -123,7 +139,7 @@ image_perform (struct image *img, struct store_io *io)
   switch (io->op) {
   case STORE_READ:
   case STORE_WRITE:
-    if (io->ring) {
+    if (io->ring && !is_quick (img, io)) {
       submit_to_ring (img, io);
       return;
     }
