@@ -244,7 +244,9 @@ loop_run (void *arg)
     log_error ("%s", err.text);
     _exit (1);
   }
-  while (!loop->stop_at || loop->conns) {
+  /* What another loop's request does on this ring has to end as well. */
+  while (!loop->stop_at || loop->conns ||
+         loop->ring.in_flight > (loop->wake_armed ? 1 : 0)) {
     take_posted (loop);
     work_off_done (loop);
     look_at_dirty (loop);
