@@ -32,6 +32,7 @@
 /* Set by loops_start, before there are others. */
 static struct loop *loops;
 static unsigned nloops;
+static bool stopped;            /* by loops_stop */
 static unsigned next_loop;      /* of the thread that accepts */
 static _Atomic unsigned nconns; /* of all loops */
 
@@ -359,6 +360,16 @@ loops_stop (void)
   }
   for (i = 0; i < nloops; i++)
     pthread_join (loops[i].thread, NULL);
+  stopped = true;
+}
+
+void
+loops_free (void)
+{
+  unsigned i;
+
+  if (!stopped)
+    return;
   for (i = 0; i < nloops; i++)
     loop_free (&loops[i]);
   free (loops);

@@ -52,6 +52,10 @@ void loops_hand_out (int fd);
 /* Drains all connections and ends the loops. */
 void loops_stop (void);
 
+/* Frees what loops_stop has ended; after the disk is closed, whose threads
+ * may still be waking a loop.  Nothing where they were not stopped. */
+void loops_free (void);
+
 /* The done of every zdisk_request: brings it back to its loop. */
 void loop_request_done (struct zdisk_request *z);
 

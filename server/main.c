@@ -249,10 +249,13 @@ main (int argc, char *argv[])
     listener_close (&listener);
     status = 1;
   }
+  /* Threads of the disk's may still be about to wake a loop that has taken
+   * what they posted: they end first. */
   if (zdisk_close (disk, &closing) == -1) {
     log_error ("%s", closing.text);
     status = 1;
   }
+  loops_free ();
   exports_free ();
   return status;
 }
