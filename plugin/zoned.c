@@ -24,6 +24,7 @@
 #include <nbdkit-plugin.h>
 
 #include "disk.h"
+#include "geometry.h"
 #include "image-format.h"
 #include "image.h"
 #include "memory.h"
@@ -42,9 +43,7 @@
 /* What data requests are advised to stay below, as for the zone table. */
 #define DISK_MAX_BLOCK (32u << 20)
 
-static const char table_description[] =
-  "zone table: read it for the report, write it to manage zones";
-
+static const char table_description[] = GEOMETRY_TABLE_TEXT;
 /* All set before the first connection, by .config and .get_ready, and not
  * changed until .unload. */
 static struct params params = {
@@ -52,7 +51,7 @@ static struct params params = {
   .options = ZDISK_OPTIONS_DEFAULT,
 };
 static struct zdisk *disk;
-static const char *description;   /* of the disk */
+static char description[GEOMETRY_TEXT_MAX];     /* of the disk */
 
 /* A connection. */
 struct handle {
@@ -125,33 +124,6 @@ open_image (struct zone_error *err)
   return image_open (params.file, true, err);
 }
 
-/* "host-managed zoned disk, 40 zones of 256M, 4 of them conventional, ..."
- * for people who look at export lists. */
-static const char *
-describe (const struct znbd_geometry *g)
-{
-  char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX + 16] = "";
-  char conv[48] = "", open[48] = "", active[48] = "";
-
-  if (g->zone_capacity != 0 && g->zone_capacity != g->zone_size)
-    snprintf (cap, sizeof cap, ", capacity %s",
-              size_text (size, g->zone_capacity));
-  if (g->conventional)
-    snprintf (conv, sizeof conv, ", %" PRIu32 " of them conventional",
-              g->conventional);
-  if (g->max_open)
-    snprintf (open, sizeof open, ", at most %" PRIu32 " open", g->max_open);
-  if (g->max_active)
-    snprintf (active, sizeof active, ", at most %" PRIu32 " active",
-              g->max_active);
-  return nbdkit_printf_intern ("%s zoned disk, %" PRIu32 " zone%s of %s"
-                               "%s%s%s%s, %" PRIu32 "-byte blocks",
-                               znbd_model_name (g->model), g->zones,
-                               g->zones == 1 ? "" : "s",
-                               size_text (size, g->zone_size),
-                               cap, conv, open, active, g->granularity);
-}
-
 /* Opens the disk while nbdkit is in the foreground still, so that an error
  * is seen and becomes its exit status.  Locks and mappings survive its
  * fork. */
@@ -171,8 +143,8 @@ zoned_get_ready (void)
     nbdkit_error ("%s", err.text);
     return -1;
   }
-  description = describe (zdisk_geometry (disk));
-  return description ? 0 : -1;
+  geometry_describe (zdisk_geometry (disk), description);
+  return 0;
 }
 
 static int

@@ -9,49 +9,24 @@
 #include <string.h>
 
 #include "exports.h"
+#include "geometry.h"
 #include "protocol.h"
-#include "size.h"
 #include "table.h"
 
 struct export exports[NR_EXPORTS];
-
-/* "host-managed zoned disk, 40 zones of 256M, 4 of them conventional, ..."
- * for people who look at export lists. */
-static char *
-describe (const struct znbd_geometry *g)
-{
-  char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX + 16] = "";
-  char conv[48] = "", open[48] = "", active[48] = "", *text;
-
-  if (g->zone_capacity != 0 && g->zone_capacity != g->zone_size)
-    snprintf (cap, sizeof cap, ", capacity %s",
-              size_text (size, g->zone_capacity));
-  if (g->conventional)
-    snprintf (conv, sizeof conv, ", %" PRIu32 " of them conventional",
-              g->conventional);
-  if (g->max_open)
-    snprintf (open, sizeof open, ", at most %" PRIu32 " open", g->max_open);
-  if (g->max_active)
-    snprintf (active, sizeof active, ", at most %" PRIu32 " active",
-              g->max_active);
-  if (asprintf (&text, "%s zoned disk, %" PRIu32 " zone%s of %s%s%s%s%s, %"
-                PRIu32 "-byte blocks", znbd_model_name (g->model), g->zones,
-                g->zones == 1 ? "" : "s", size_text (size, g->zone_size),
-                cap, conv, open, active, g->granularity) == -1)
-    return NULL;
-  return text;
-}
 
 int
 exports_init (struct zdisk *disk, const char *name, bool readonly)
 {
   const struct znbd_geometry *g = zdisk_geometry (disk);
   struct export *e = &exports[0], *table = &exports[1];
+  char text[GEOMETRY_TEXT_MAX];
 
   e->disk = table->disk = disk;
   e->readonly = table->readonly = readonly || zdisk_is_readonly (disk);
   e->name = strdup (name);
-  e->description = describe (g);
+  geometry_describe (g, text);
+  e->description = strdup (text);
   e->size = g->size;
   e->min_block = g->granularity;
   e->preferred_block = g->granularity < 4096 ? 4096 : g->granularity;
@@ -61,8 +36,7 @@ exports_init (struct zdisk *disk, const char *name, bool readonly)
   if (asprintf (&table->name, "%s%s", name,
                 *name ? TABLE_EXPORT_SUFFIX : TABLE_EXPORT_NAME) == -1)
     table->name = NULL;
-  table->description = strdup ("zone table: read it for the report, write it "
-                               "to manage zones");
+  table->description = strdup (GEOMETRY_TABLE_TEXT);
   table->size = table_size (g->zones);
   table->min_block = TABLE_MIN_BLOCK;
   table->preferred_block = TABLE_PREFERRED_BLOCK;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "geometry.h"
+#include "size.h"
 
 void
 geometry_encode_name (const struct znbd_geometry *g,
@@ -29,4 +30,29 @@ geometry_encode_name (const struct znbd_geometry *g,
             znbd_model_name (g->model), g->zones, g->zone_size, capacity,
             g->conventional, g->max_open, g->max_active, g->max_append,
             g->granularity, uuid, g->epoch);
+}
+
+void
+geometry_describe (const struct znbd_geometry *g,
+                   char text[GEOMETRY_TEXT_MAX])
+{
+  char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX + 16] = "";
+  char conv[48] = "", open[48] = "", active[48] = "";
+
+  if (g->zone_capacity != 0 && g->zone_capacity != g->zone_size)
+    snprintf (cap, sizeof cap, ", capacity %s",
+              size_text (size, g->zone_capacity));
+  if (g->conventional)
+    snprintf (conv, sizeof conv, ", %" PRIu32 " of them conventional",
+              g->conventional);
+  if (g->max_open)
+    snprintf (open, sizeof open, ", at most %" PRIu32 " open", g->max_open);
+  if (g->max_active)
+    snprintf (active, sizeof active, ", at most %" PRIu32 " active",
+              g->max_active);
+  snprintf (text, GEOMETRY_TEXT_MAX, "%s zoned disk, %" PRIu32 " zone%s of "
+            "%s%s%s%s%s, %" PRIu32 "-byte blocks", znbd_model_name (g->model),
+            g->zones, g->zones == 1 ? "" : "s",
+            size_text (size, g->zone_size), cap, conv, open, active,
+            g->granularity);
 }

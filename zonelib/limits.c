@@ -16,12 +16,6 @@
 
 #include "zones.h"
 
-static inline uint8_t
-cond_of (const struct zone *z)
-{
-  return atomic_load_explicit (&z->cond, memory_order_relaxed);
-}
-
 static inline void
 set_cond (struct zone *z, uint8_t cond)
 {
@@ -116,7 +110,7 @@ heap_compact (struct zones *zs)
   for (i = 0; i < n; i++) {
     uint32_t zone = lru->heap[i].zone;
 
-    if (cond_of (&zs->zone[zone]) == ZNBD_COND_IMPLICIT_OPEN) {
+    if (zones_cond (&zs->zone[zone]) == ZNBD_COND_IMPLICIT_OPEN) {
       uint64_t stamp = lru->heap[i].stamp;
       heap_up (lru, lru->used++, stamp, zone);
     }
@@ -166,7 +160,7 @@ static void
 change (struct zones *zs, uint32_t i, uint8_t to)
 {
   struct zone *z = &zs->zone[i];
-  uint32_t *from_count = counter (zs, cond_of (z));
+  uint32_t *from_count = counter (zs, zones_cond (z));
   uint32_t *to_count = counter (zs, to);
 
   if (from_count)
@@ -197,7 +191,7 @@ evict (struct zones *zs)
     struct zone *z = &zs->zone[zone];
     uint64_t stamp = stamp_of (z);
 
-    if (cond_of (z) != ZNBD_COND_IMPLICIT_OPEN)
+    if (zones_cond (z) != ZNBD_COND_IMPLICIT_OPEN)
       heap_pop (lru);
     else if (stamp != lru->heap[0].stamp)
       heap_down (lru, 0, stamp, zone);
@@ -216,7 +210,7 @@ static enum zone_refusal
 make_room (struct zones *zs, uint32_t i)
 {
   const struct znbd_geometry *g = &zs->geometry;
-  bool active = cond_of (&zs->zone[i]) == ZNBD_COND_CLOSED;
+  bool active = zones_cond (&zs->zone[i]) == ZNBD_COND_CLOSED;
 
   if (!active && g->max_active && active_count (zs) >= g->max_active)
     return ZONE_REFUSED_ACTIVE;
@@ -233,7 +227,7 @@ limits_open_implicit (struct zones *zs, uint32_t i)
   uint8_t cond;
 
   pthread_mutex_lock (&zs->limits);
-  cond = cond_of (&zs->zone[i]);
+  cond = zones_cond (&zs->zone[i]);
   if (cond == ZNBD_COND_EMPTY || cond == ZNBD_COND_CLOSED) {
     why = make_room (zs, i);
     if (why == ZONE_OK)
@@ -249,7 +243,7 @@ limits_open_explicit (struct zones *zs, uint32_t i)
   enum zone_refusal why = ZONE_OK;
 
   pthread_mutex_lock (&zs->limits);
-  if (cond_of (&zs->zone[i]) != ZNBD_COND_IMPLICIT_OPEN)
+  if (zones_cond (&zs->zone[i]) != ZNBD_COND_IMPLICIT_OPEN)
     why = make_room (zs, i);
   if (why == ZONE_OK)
     change (zs, i, ZNBD_COND_EXPLICIT_OPEN);
@@ -279,8 +273,8 @@ limits_rollback (struct zones *zs, uint32_t i)
   struct zone *z = &zs->zone[i];
 
   pthread_mutex_lock (&zs->limits);
-  if (cond_of (z) == ZNBD_COND_CLOSED ||
-      (cond_of (z) == ZNBD_COND_FULL && z->reserved < zones_capacity (zs, z)))
+  if (zones_cond (z) == ZNBD_COND_CLOSED ||
+      (zones_cond (z) == ZNBD_COND_FULL && z->reserved < zones_capacity (zs, z)))
     change (zs, i, closed_cond (z));
   pthread_mutex_unlock (&zs->limits);
 }
@@ -292,5 +286,5 @@ limits_count_loaded (struct zones *zs)
 
   zs->nclosed = 0;
   for (i = 0; i < zs->geometry.zones; i++)
-    zs->nclosed += cond_of (&zs->zone[i]) == ZNBD_COND_CLOSED;
+    zs->nclosed += zones_cond (&zs->zone[i]) == ZNBD_COND_CLOSED;
 }

@@ -12,12 +12,6 @@
 #include "store.h"
 #include "zones.h"
 
-static inline uint8_t
-cond_of (const struct zone *z)
-{
-  return atomic_load_explicit (&z->cond, memory_order_relaxed);
-}
-
 static inline uint64_t
 reserved_of (const struct zone *z)
 {
@@ -50,7 +44,7 @@ set_wp (struct zones *zs, uint32_t i, uint64_t to)
 
   atomic_store_explicit (&z->wp, to, memory_order_release);
   if (zs->store && zs->store->ops->zone_changed)
-    zs->store->ops->zone_changed (zs->store, i, to, cond_of (z),
+    zs->store->ops->zone_changed (zs->store, i, to, zones_cond (z),
                                   z->flags & (ZONE_NON_SEQ | ZONE_RESET_REC));
 }
 
@@ -175,7 +169,7 @@ zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info)
   info->type = z->type;
   zone_lock (&z->lock);
   wp = wp_of (z);
-  info->cond = cond_of (z);
+  info->cond = zones_cond (z);
   info->non_seq = !!(z->flags & ZONE_NON_SEQ);
   info->reset = !!(z->flags & ZONE_RESET_REC);
   zone_unlock (&z->lock);
@@ -197,7 +191,7 @@ zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info)
 enum zone_refusal
 zones_check_access (const struct zone *z, bool write)
 {
-  switch (cond_of (z)) {
+  switch (zones_cond (z)) {
   case ZNBD_COND_OFFLINE:
     return ZONE_REFUSED_OFFLINE;
   case ZNBD_COND_READ_ONLY:
@@ -215,7 +209,7 @@ reserve (struct zones *zs, uint32_t i, uint64_t end, enum zone_refusal *why)
 {
   struct zone *z = &zs->zone[i];
   uint64_t before = reserved_of (z);
-  uint8_t cond = cond_of (z);
+  uint8_t cond = zones_cond (z);
 
   if (end > before)
     set_reserved (z, end);
@@ -247,7 +241,7 @@ check_write (const struct zones *zs, const struct zone *z, uint64_t end)
 
   if (why != ZONE_OK)
     return why;
-  if (z->type == ZNBD_ZONE_SEQ_REQUIRED && cond_of (z) == ZNBD_COND_FULL)
+  if (z->type == ZNBD_ZONE_SEQ_REQUIRED && zones_cond (z) == ZNBD_COND_FULL)
     return ZONE_REFUSED_FULL;
   return end > zones_capacity (zs, z) ? ZONE_REFUSED_CAPACITY : ZONE_OK;
 }
@@ -319,7 +313,7 @@ zones_admit_append (struct zones *zs, uint32_t i, uint64_t length,
     *why = ZONE_REFUSED_APPEND_TYPE;
   if (*why == ZONE_OK && length > zs->geometry.max_append)
     *why = ZONE_REFUSED_APPEND_SIZE;
-  if (*why == ZONE_OK && cond_of (z) == ZNBD_COND_FULL)
+  if (*why == ZONE_OK && zones_cond (z) == ZNBD_COND_FULL)
     *why = ZONE_REFUSED_FULL;
   if (*why == ZONE_OK && length > zones_capacity (zs, z) - reserved)
     *why = ZONE_REFUSED_APPEND_FIT;
@@ -353,7 +347,7 @@ zones_rollback (struct zones *zs, uint32_t i)
 enum zone_refusal
 zones_manage_check (const struct zone *z, enum znbd_zone_op op, bool *nothing)
 {
-  uint8_t cond = cond_of (z);
+  uint8_t cond = zones_cond (z);
   enum zone_refusal why = zones_check_access (z, true);
 
   *nothing = false;
@@ -408,7 +402,7 @@ zones_manage (struct zones *zs, uint32_t i, enum znbd_zone_op op)
 bool
 zones_all_takes (const struct zone *z, enum znbd_zone_op op)
 {
-  uint8_t cond = cond_of (z);
+  uint8_t cond = zones_cond (z);
 
   if (z->type == ZNBD_ZONE_CONVENTIONAL || cond == ZNBD_COND_READ_ONLY ||
       cond == ZNBD_COND_OFFLINE)

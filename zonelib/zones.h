@@ -146,6 +146,12 @@ zones_capacity (const struct zones *zs, const struct zone *z)
   return zs->capacities[z->capacity_class];
 }
 
+static inline uint8_t
+zones_cond (const struct zone *z)
+{
+  return atomic_load_explicit (&z->cond, memory_order_relaxed);
+}
+
 /* How far a zone's bytes are read from the store: a snapshot, no lock
  * needed.  Conventional zones: their length. */
 static inline uint64_t
