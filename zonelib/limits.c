@@ -274,7 +274,8 @@ limits_rollback (struct zones *zs, uint32_t i)
 
   pthread_mutex_lock (&zs->limits);
   if (zones_cond (z) == ZNBD_COND_CLOSED ||
-      (zones_cond (z) == ZNBD_COND_FULL && z->reserved < zones_capacity (zs, z)))
+      (zones_cond (z) == ZNBD_COND_FULL &&
+       z->reserved < zones_capacity (zs, z)))
     change (zs, i, closed_cond (z));
   pthread_mutex_unlock (&zs->limits);
 }
