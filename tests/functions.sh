@@ -214,11 +214,7 @@ start_nbdkit_zoned ()
 # nbdkit's status in $nbdkit_status
 try_nbdkit_zoned ()
 {
-  local base i options=() params=()
-  nbdkit_count=$((nbdkit_count + 1))
-  base=$tmp/nbdkit$nbdkit_count
-  sock=$base.sock
-  nbdkit_log=$base.log
+  local options=() params=()
 
   # nbdkit wants its options before the plugin.
   while [ $# -gt 0 ]; do
@@ -230,9 +226,41 @@ try_nbdkit_zoned ()
     shift
   done
 
-  nbdkit -f -t 64 -U "$sock" -P "$base.pid" ${options[@]+"${options[@]}"} \
-         "$PLUGIN" ${params[@]+"${params[@]}"} \
-         >"$nbdkit_log" 2>&1 </dev/null &
+  try_server nbdkit -t 64 ${options[@]+"${options[@]}"} \
+             "$PLUGIN" ${params[@]+"${params[@]}"}
+}
+
+# start_znbd_server PARAMETER...: the project's own server, in place of
+# nbdkit: the same parameters, the same variables, and stop_nbdkit ends it
+start_znbd_server ()
+{
+  local i disk='' options=()
+  for i; do
+    case $i in
+      reorder-timeout=* | gap=*) options+=("--${i%%=*}" "${i#*=}") ;;
+      size=*) disk=memory:${i#*=}$disk ;;
+      *=*) disk+=,$i ;;
+      *) disk=$i ;;
+    esac
+  done
+  try_server znbd-server ${options[@]+"${options[@]}"} "$disk" && return 0
+  fail "znbd-server $* starts" "$(cat "$nbdkit_log")"
+  exit 1
+}
+
+# try_server COMMAND ARG...: with the options of a socket and so on, which
+# nbdkit and znbd-server share; waits until it is ready
+try_server ()
+{
+  local base i command=$1
+  shift
+  nbdkit_count=$((nbdkit_count + 1))
+  base=$tmp/nbdkit$nbdkit_count
+  sock=$base.sock
+  nbdkit_log=$base.log
+
+  "$command" -f -U "$sock" -P "$base.pid" "$@" \
+             >"$nbdkit_log" 2>&1 </dev/null &
   nbdkit_pid=$!
   for ((i = 0; i < 600; i++)); do
     if [ -s "$base.pid" ]; then

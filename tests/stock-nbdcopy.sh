@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # nbdcopy onto a zoned disk and off it, byte by byte: from sources that
 # answer in order and out of it, over one connection and several.
+# (server-nbdcopy.sh does the same with the project's own server.)
 . ./functions.sh
 requires nbdkit nbdcopy nbdsh znbd dd cmp
+
+start=${start:-start_nbdkit_zoned}
 
 mib=24
 # Zones that neither the file nor nbdcopy's requests are multiples of: many
@@ -76,7 +79,7 @@ copy ()
   is "$(pointers "$zones_uri")" "$wanted" "pointers, $desc"
 }
 
-start_nbdkit_zoned "${disk[@]}" reorder-timeout=5s
+"$start" "${disk[@]}" reorder-timeout=5s
 
 copy "a file" data
 copy "a file, one connection" -C 1 data
@@ -123,7 +126,7 @@ again_and_again "in memory"
 stop_nbdkit
 
 znbd create --size 32M --zone-size 1088k image.zbd >/dev/null
-start_nbdkit_zoned image.zbd reorder-timeout=5s
+"$start" image.zbd reorder-timeout=5s
 again_and_again "in an image"
 stop_nbdkit
 
@@ -134,7 +137,7 @@ for at in 0 3 4 5 11 17 23; do
   dd if=data of=holes bs=1M count=1 skip=$at seek=$at conv=notrunc status=none
 done
 truncate -s $((32 << 20)) holes
-start_nbdkit_zoned "${disk[@]}" reorder-timeout=5s
+"$start" "${disk[@]}" reorder-timeout=5s
 ok "in, a sparse file, zeros written" nbdcopy holes "$uri"
 ok "out, a sparse file" nbdcopy "$uri" back
 same holes back "the same, a sparse file"
@@ -143,7 +146,7 @@ stop_nbdkit
 # With holes left out the gaps are gap=zero's to fill.  (Zones that requests
 # fit into: one that goes on into the next zone may find that it has been
 # filled on beyond it.)
-start_nbdkit_zoned size=32M zone-size=1M reorder-timeout=200ms gap=zero
+"$start" size=32M zone-size=1M reorder-timeout=200ms gap=zero
 ok "in, a sparse file, gap=zero" nbdcopy --destination-is-zero holes "$uri"
 rm back
 ok "out, a sparse file, gap=zero" nbdcopy "$uri" back
@@ -153,7 +156,7 @@ stop_nbdkit
 # Between zoned disks, pointers too; capacity below size.  nbdcopy rounds
 # what it copies up to whole requests.
 disk=(size=16M zone-size=1M zone-capacity=768k conventional=2)
-start_nbdkit_zoned "${disk[@]}"
+"$start" "${disk[@]}"
 from=$uri from_zones=$zones_uri
 nbdsh -u "$from" -c - <<'END'
 import os
@@ -162,7 +165,7 @@ h.pwrite(os.urandom(100 * k), 500 * k)
 for zone, length in (2, 768), (3, 4), (5, 512), (9, 764), (15, 256):
     h.pwrite(os.urandom(length * k), zone * 1024 * k)
 END
-start_nbdkit_zoned "${disk[@]}" reorder-timeout=5s
+"$start" "${disk[@]}" reorder-timeout=5s
 ok "from zoned to zoned" \
    nbdcopy --destination-is-zero --sparse=0 --request-size=4096 \
            "$from" "$uri"
