@@ -72,6 +72,7 @@ static struct zdisk_client *client;
 static struct zdisk_request reqs[32];
 static bool done[32];
 static uint8_t buf[ZONES * ZONE];
+static uint32_t max_open;       /* of the next start, 0: as active */
 static uint32_t granularity = K4;       /* of what start makes */
 
 /* Lets one I/O go: carries out its first bytes bytes. */
@@ -172,7 +173,8 @@ start (uint32_t model, uint32_t max_active, const struct zdisk_options *o)
   hold->store.fast_zero = true;
   hold->store.geometry = (struct znbd_geometry) {
     .size = ZONES * ZONE, .zone_size = ZONE, .zone_capacity = CAPACITY,
-    .zones = ZONES, .max_open = max_active, .max_active = max_active,
+    .zones = ZONES, .max_open = max_open ? max_open : max_active,
+    .max_active = max_active,
     .max_append = CAPACITY, .granularity = granularity, .model = model,
   };
   disk = zdisk_new (&hold->store, o, &err);
@@ -327,21 +329,49 @@ static void
 eviction_and_failure (void **state)
 {
   stop (state);
+  max_open = 1;
   start (ZNBD_MODEL_HOST_MANAGED, 2, NULL);
+  max_open = 0;
   write_at (0, 0, K4);
-  write_at (1, ZONE, K4);
-  submit (2, ZDISK_CLOSE, ZONE, ZONE, 0);       /* waits for 1 */
+  write_at (1, ZONE, K4);               /* closes zone 0 */
   let_go_part (0, EIO, 0);
   assert_done (0, EIO);
+  assert_wp (0, ZNBD_COND_EMPTY, 0);
   let_go (0);
   assert_done (1, 0);
-  assert_done (2, 0);
-  submit (3, ZDISK_CLOSE, 0, ZONE, 0);
-  assert_done (3, 0);
-  assert_wp (0, ZNBD_COND_EMPTY, 0);
-  write_at (4, 2 * ZONE, K4);           /* the resource is free */
+  write_at (2, 2 * ZONE, K4);           /* the resource is free */
+  assert_int_equal (hold->n, 1);
   let_go (0);
-  assert_done (4, 0);
+  assert_done (2, 0);
+}
+
+/* Nobody sends one, but it must not be taken for anything else. */
+static void
+flush_with_a_length (void **state)
+{
+  (void) state;
+  write_at (0, 0, K4);
+  let_go (0);
+  submit (1, ZDISK_FLUSH, 0, ZONE, 0);
+  assert_int_equal (hold->n, 1);
+  assert_int_equal (hold->io[0]->op, STORE_FLUSH);
+  let_go (0);
+  assert_done (1, 0);
+  assert_wp (0, ZNBD_COND_IMPLICIT_OPEN, K4);
+}
+
+/* What a failed store cannot keep is not answered as done. */
+static void
+store_fails_meanwhile (void **state)
+{
+  (void) state;
+  write_at (0, 0, K4);
+  hold->store.failed = true;
+  let_go (0);
+  assert_done (0, EIO);
+  submit (1, ZDISK_RESET, 0, ZONE, 0);
+  let_go (0);
+  assert_done (1, EIO);
 }
 
 static void
@@ -791,6 +821,8 @@ main (void)
     TEST (failed_merge, managed),
     TEST (queued_behind_a_failure, managed),
     TEST (eviction_and_failure, managed),
+    TEST (flush_with_a_length, managed),
+    TEST (store_fails_meanwhile, managed),
     TEST (failed_last_write, managed),
     TEST (reset_waits, managed),
     TEST (reset_that_fails, managed),
