@@ -16,10 +16,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Wants what is above. */
+#include <linux/vm_sockets.h>
+
 #include "listen.h"
 #include "log.h"
 
 #define BACKLOG SOMAXCONN
+#define DEFAULT_PORT "10809"
 #define FIRST_ACTIVATED 3
 
 /* systemd's protocol: LISTEN_FDS sockets from 3 on, if LISTEN_PID is us.
@@ -87,8 +91,8 @@ make_uri (struct listener *l, const struct options *o, const char *host)
     put_escaped (f, l->unix_path);
   }
   else {
-    fprintf (f, strchr (host, ':') ? "nbd://[%s]:%s" : "nbd://%s:%s", host,
-             l->port);
+    fprintf (f, "%s://", l->vsock ? "nbd+vsock" : "nbd");
+    fprintf (f, strchr (host, ':') ? "[%s]:%s" : "%s:%s", host, l->port);
     if (*o->name) {
       fputc ('/', f);
       put_escaped (f, o->name);
@@ -172,6 +176,94 @@ listen_unix (struct listener *l, const struct options *o,
   return make_uri (l, o, NULL);
 }
 
+/* getaddrinfo takes a number that is too large for one that is not. */
+static int
+check_port (const char *port, unsigned long max, struct zone_error *err)
+{
+  if (port[strspn (port, "0123456789")] == '\0' &&
+      (*port == '\0' || strlen (port) > 10 || strtoul (port, NULL, 10) > max))
+    return zone_error (err, EINVAL, "--port %s is not a number from 0 to %lu",
+                       port, max);
+  return 0;
+}
+
+/* An address as a message has it, like "[::1] port 10809". */
+static void
+describe (const struct addrinfo *a, char *text, size_t size)
+{
+  char host[NI_MAXHOST], port[NI_MAXSERV];
+  bool six = a->ai_family == AF_INET6;
+
+  if (getnameinfo (a->ai_addr, a->ai_addrlen, host, sizeof host, port,
+                   sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    strcpy (host, "?"), strcpy (port, "?");
+  snprintf (text, size, "%s%s%s port %s", six ? "[" : "", host,
+            six ? "]" : "", port);
+}
+
+/* Both IPv4 and IPv6 have the port at the same place. */
+static void
+set_port (struct addrinfo *a, in_port_t port)
+{
+  ((struct sockaddr_in *) (void *) a->ai_addr)->sin_port = port;
+}
+
+/* Listens on one address; returns 0 or an errno.  Where any port will do,
+ * addresses that follow get the same one. */
+static int
+listen_address (struct listener *l, struct addrinfo *a)
+{
+  struct sockaddr_storage bound;
+  socklen_t size = sizeof bound;
+  const int on = 1;
+  int fd, e;
+
+  fd = socket (a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+               a->ai_protocol);
+  if (fd == -1)
+    return errno;
+  setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (a->ai_family == AF_INET6)
+    setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  if (bind (fd, a->ai_addr, a->ai_addrlen) == -1 ||
+      listen (fd, BACKLOG) == -1 ||
+      getsockname (fd, (struct sockaddr *) &bound, &size) == -1) {
+    e = errno;
+    close (fd);
+    return e;
+  }
+  l->fds[l->n++] = fd;
+  for (; a; a = a->ai_next)
+    set_port (a, ((struct sockaddr_in *) (void *) &bound)->sin_port);
+  return 0;
+}
+
+/* All addresses of the list, but those of a family that the machine does
+ * not have.  Returns 0 or an errno, and which address in text. */
+static int
+listen_all (struct listener *l, struct addrinfo *list, char *text,
+            size_t size)
+{
+  struct addrinfo *a;
+  int e = EADDRNOTAVAIL;
+
+  for (a = list; a && l->n < LISTEN_MAX; a = a->ai_next) {
+    int r = listen_address (l, a);
+
+    if (r == 0)
+      continue;
+    e = r;
+    describe (a, text, size);
+    if (e != EAFNOSUPPORT && e != EADDRNOTAVAIL)
+      break;
+    log_verbose ("%s: %s", text, strerror (e));
+  }
+  return l->n == 0 || a ? e : 0;
+}
+
+/* A port that is free for one address may be taken for the next. */
+#define ANY_PORT_TRIES 20
+
 static int
 listen_tcp (struct listener *l, const struct options *o,
             struct zone_error *err)
@@ -179,49 +271,75 @@ listen_tcp (struct listener *l, const struct options *o,
   struct addrinfo hints = {
     .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM,
   };
-  const char *port = o->port ? o->port : "10809";
-  struct addrinfo *list, *a;
-  int r, fd, e = 0;
-  const int on = 1;
-  char name[NI_MAXSERV], host[NI_MAXHOST];
+  const char *port = o->port ? o->port : DEFAULT_PORT;
+  char name[NI_MAXSERV], host[NI_MAXHOST], text[NI_MAXHOST + NI_MAXSERV + 16];
+  bool any = port[strspn (port, "0")] == '\0';
   struct sockaddr_storage bound;
   socklen_t size = sizeof bound;
+  struct addrinfo *list;
+  int r, e, tries = 0;
 
+  if (check_port (port, 65535, err) == -1)
+    return -1;
   r = getaddrinfo (o->address, port, &hints, &list);
   if (r)
     return zone_error (err, EINVAL, "%s port %s: %s",
                        o->address ? o->address : "*", port,
                        r == EAI_SYSTEM ? strerror (errno) : gai_strerror (r));
-  for (a = list; a && l->n < LISTEN_MAX; a = a->ai_next) {
-    fd = socket (a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                 a->ai_protocol);
-    if (fd == -1) {
-      e = errno;
-      continue;
-    }
-    setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (a->ai_family == AF_INET6)
-      setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (bind (fd, a->ai_addr, a->ai_addrlen) == -1 ||
-        listen (fd, BACKLOG) == -1) {
-      e = errno;
-      close (fd);
-      if (e == EADDRINUSE)
-        break;
-      continue;
-    }
-    l->fds[l->n++] = fd;
+  while ((e = listen_all (l, list, text, sizeof text)) == EADDRINUSE && any &&
+         ++tries < ANY_PORT_TRIES) {
+    struct addrinfo *a;
+
+    while (l->n > 0)
+      close (l->fds[--l->n]);
+    for (a = list; a; a = a->ai_next)
+      set_port (a, 0);
   }
   freeaddrinfo (list);
-  if (l->n == 0 || e == EADDRINUSE)
-    return zone_error (err, e, "%s port %s: %s",
-                       o->address ? o->address : "*", port, strerror (e));
+  if (e)
+    return zone_error (err, e, "%s: %s", text, strerror (e));
   if (getsockname (l->fds[0], (struct sockaddr *) &bound, &size) == -1 ||
       getnameinfo ((struct sockaddr *) &bound, size, host, sizeof host, name,
                    sizeof name, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
     return zone_error (err, EINVAL, "the socket has no address");
   l->port = strdup (name);
   return l->port ? make_uri (l, o, o->address ? host : "localhost") : -1;
+}
+
+static int
+listen_vsock (struct listener *l, const struct options *o,
+              struct zone_error *err)
+{
+  const char *port = o->port ? o->port : DEFAULT_PORT;
+  struct sockaddr_vm addr = {
+    .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY,
+  };
+  socklen_t size = sizeof addr;
+  int fd;
+
+  if (port[strspn (port, "0123456789")])
+    return zone_error (err, EINVAL, "--port %s: ports of --vsock have no "
+                       "names", port);
+  if (check_port (port, VMADDR_PORT_ANY - 1, err) == -1)
+    return -1;
+  addr.svm_port = strtoul (port, NULL, 10);
+  if (addr.svm_port == 0)
+    addr.svm_port = VMADDR_PORT_ANY;
+  fd = socket (AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1 || bind (fd, (struct sockaddr *) &addr, sizeof addr) == -1 ||
+      listen (fd, BACKLOG) == -1 ||
+      getsockname (fd, (struct sockaddr *) &addr, &size) == -1) {
+    zone_error (err, errno, "--vsock port %s: %s%s", port, strerror (errno),
+                fd == -1 ? ": load the kernel module vsock" : "");
+    if (fd != -1)
+      close (fd);
+    return -1;
+  }
+  l->fds[l->n++] = fd;
+  if (asprintf (&l->port, "%u", addr.svm_port) == -1)
+    l->port = NULL;
+  l->vsock = true;
+  return l->port ? make_uri (l, o, "1") : -1;   /* VMADDR_CID_LOCAL */
 }
 
 int
@@ -236,12 +354,48 @@ listener_open (struct listener *l, const struct options *o,
   if (r < 0)
     return -1;
   if (r > 0) {
-    if (o->unix_path || o->port || o->address || o->run)
+    if (o->unix_path || o->port || o->address || o->vsock || o->run)
       return zone_error (err, EINVAL, "with socket activation there is no "
-                         "--unix, --port, --ipaddr or --run");
+                         "--unix, --port, --ipaddr, --vsock or --run");
     return 0;
   }
+  if (o->vsock)
+    return listen_vsock (l, o, err);
   return o->unix_path ? listen_unix (l, o, err) : listen_tcp (l, o, err);
+}
+
+/* Not by its name alone, which may be somebody else's by now. */
+static int
+give (const char *path, mode_t type, const struct identity *id,
+      struct zone_error *err)
+{
+  int fd = open (path, O_PATH | O_NOFOLLOW | O_CLOEXEC), e;
+  struct stat st;
+
+  if (fd == -1 || fstat (fd, &st) == -1)
+    e = errno;
+  else if ((st.st_mode & S_IFMT) != type)
+    e = EEXIST;
+  else
+    e = fchownat (fd, "", id->uid, id->gid, AT_EMPTY_PATH) == -1 ? errno : 0;
+  if (fd != -1)
+    close (fd);
+  return e == 0 ? 0
+    : zone_error (err, e, "%s cannot be given to --%s %s: %s%s", path,
+                  id->user ? "user" : "group",
+                  id->user ? id->user : id->group, strerror (e),
+                  e == EPERM ? ": start the server as root" : "");
+}
+
+int
+listener_give (const struct listener *l, const struct identity *id,
+               struct zone_error *err)
+{
+  if (!identity_changes (id) || l->unix_path == NULL)
+    return 0;
+  if (l->folder && give (l->folder, S_IFDIR, id, err) == -1)
+    return -1;
+  return give (l->unix_path, S_IFSOCK, id, err);
 }
 
 int
@@ -271,8 +425,9 @@ listener_close (struct listener *l)
 
   for (i = 0; i < l->n; i++)
     close (l->fds[i]);
-  if (l->unix_path)
-    unlink (l->unix_path);
+  /* After --user that may be refused, and the next server does it. */
+  if (l->unix_path && unlink (l->unix_path) == -1)
+    log_verbose ("%s: %s", l->unix_path, strerror (errno));
   if (l->folder)
     rmdir (l->folder);
   free (l->unix_path);

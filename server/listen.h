@@ -15,13 +15,18 @@ struct listener {
   bool activated;               /* sockets came with the process */
   char *unix_path;              /* to be removed in the end, or NULL */
   char *folder;                 /* of a temporary socket, or NULL */
-  char *port;                   /* as a number, where it is TCP */
+  bool vsock;
+  char *port;                   /* as a number, where it has one */
   char *uri;                    /* of the disk, for --run */
 };
 
 /* Takes the sockets of socket activation where there are any, or makes them
  * as the options say.  Returns 0, or -1 with the error. */
 int listener_open (struct listener *l, const struct options *o,
+                   struct zone_error *err);
+
+/* Gives a Unix socket to whom the server is going to run as. */
+int listener_give (const struct listener *l, const struct identity *id,
                    struct zone_error *err);
 
 /* Takes a connection of a socket that is ready; -1 where there is none. */

@@ -10,7 +10,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "background.h"
 #include "exports.h"
 #include "image.h"
 #include "listen.h"
@@ -66,49 +66,6 @@ raise_limits (void)
     limit.rlim_cur = limit.rlim_max;
     setrlimit (RLIMIT_NOFILE, &limit);
   }
-}
-
-/* Returns in the child; the parent ends when it is ready. */
-static int
-daemonize (struct zone_error *err)
-{
-  pid_t pid = fork ();
-  int fd;
-
-  if (pid == -1)
-    return zone_error (err, errno, "fork: %s", strerror (errno));
-  if (pid > 0)
-    _exit (0);
-  setsid ();
-  if (chdir ("/") == -1)
-    return zone_error (err, errno, "/: %s", strerror (errno));
-  fd = open ("/dev/null", O_RDWR);
-  if (fd != -1) {
-    dup2 (fd, STDIN_FILENO);
-    dup2 (fd, STDOUT_FILENO);
-    if (!log_is_verbose)
-      dup2 (fd, STDERR_FILENO);
-    if (fd > STDERR_FILENO)
-      close (fd);
-  }
-  return 0;
-}
-
-static int
-open_pidfile (const char *path, struct zone_error *err)
-{
-  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-  if (fd == -1)
-    return zone_error (err, errno, "%s: %s", path, strerror (errno));
-  return fd;
-}
-
-static void
-write_pidfile (int fd, const char *path)
-{
-  if (dprintf (fd, "%d\n", getpid ()) < 0 || close (fd) == -1)
-    log_error ("%s: %s", path, strerror (errno));
 }
 
 static pid_t
@@ -169,6 +126,7 @@ serve (const struct listener *l, int signals, pid_t command)
     if (fds[l->n].revents && read (signals, &info, sizeof info) > 0) {
       if (info.ssi_signo != SIGCHLD) {
         log_verbose ("%s: the server stops", strsignal (info.ssi_signo));
+        notify ("STOPPING=1");
         if (command > 0)
           kill (command, SIGTERM);
         return 0;
@@ -180,19 +138,43 @@ serve (const struct listener *l, int signals, pid_t command)
   }
 }
 
+/* Ends with the parent, whoever that was.  A change of user undoes it, so
+ * it comes after. */
+static int
+follow_parent (pid_t parent, struct zone_error *err)
+{
+  prctl (PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid () != parent)
+    return zone_error (err, ESRCH, "--exit-with-parent: the parent ended");
+  return 0;
+}
+
+/* From here on nobody waits, and nothing needs root any more. */
+static void
+say_ready (const struct options *o, int pidfile, bool background)
+{
+  if (pidfile != -1)
+    pidfile_write (pidfile, o->pidfile);
+  if (background)
+    log_to (o->log == LOG_DEFAULT ? LOG_TO_SYSLOG : o->log);
+  background_ready ();
+  notify ("READY=1");
+}
+
 static int
 start (const struct options *o, struct listener *l, struct zdisk *disk,
        struct zone_error *err)
 {
   int signals, pidfile = -1, status;
+  pid_t parent = getppid (), command = 0;
+  bool managed = notify_begin (), background;
   sigset_t mask, old;
-  pid_t command = 0;
 
   if (exports_init (disk, o->name, o->readonly) == -1)
     return zone_error (err, ENOMEM, "no memory for the exports");
   if (listener_open (l, o, err) == -1)
     return -1;
-  if (o->pidfile && (pidfile = open_pidfile (o->pidfile, err)) == -1)
+  if (o->pidfile && (pidfile = pidfile_open (o->pidfile, err)) == -1)
     return -1;
 
   sigemptyset (&mask);
@@ -202,14 +184,15 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
   sigaddset (&mask, SIGCHLD);
   sigprocmask (SIG_BLOCK, &mask, &old);
   signal (SIGPIPE, SIG_IGN);
-  if (!o->foreground && !o->run && !l->activated && !o->exit_with_parent &&
-      daemonize (err) == -1)
+  background = !o->foreground && !o->run && !l->activated &&
+    !o->exit_with_parent && !managed;
+  if (background && background_enter (err) == -1)
     return -1;
-  if (o->exit_with_parent) {
-    prctl (PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid () == 1)
-      return zone_error (err, ESRCH, "--exit-with-parent: the parent ended");
-  }
+  if (listener_give (l, &o->identity, err) == -1 ||
+      identity_take (&o->identity, err) == -1)
+    return -1;
+  if (o->exit_with_parent && follow_parent (parent, err) == -1)
+    return -1;
   signals = signalfd (-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signals == -1)
     return zone_error (err, errno, "signalfd: %s", strerror (errno));
@@ -217,8 +200,7 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
     return -1;
   if (loops_start (disk, o->threads, err) == -1)
     return -1;
-  if (pidfile != -1)
-    write_pidfile (pidfile, o->pidfile);
+  say_ready (o, pidfile, background);
 
   status = serve (l, signals, command);
   close (signals);
@@ -237,6 +219,7 @@ main (int argc, char *argv[])
   int status;
 
   options_parse (argc, argv, &options);
+  log_to (options.log);
   raise_limits ();
   disk = open_disk (&options, &err);
   if (disk == NULL) {

@@ -28,6 +28,7 @@ static const char help[] =
   "  -U, --unix PATH          a Unix socket (-: a temporary one)\n"
   "  -p, --port PORT          TCP port (default: 10809)\n"
   "  -i, --ipaddr ADDRESS     of this address alone (default: all)\n"
+  "      --vsock              AF_VSOCK instead of TCP, for virtual machines\n"
   "What to serve:\n"
   "  -e, --exportname NAME    the disk's name (default: none); the zone table\n"
   "                           is NAME/zones, or zones\n"
@@ -42,6 +43,11 @@ static const char help[] =
   "      --run COMMAND        serve while a shell command runs, with $uri,\n"
   "                           $unixsocket and $port\n"
   "      --exit-with-parent   end when the parent process does\n"
+  "  -u, --user USER          become this user once the disk and the sockets\n"
+  "  -g, --group GROUP        are open, and this group (default: the user's)\n"
+  "      --log stderr|syslog|null\n"
+  "                           where messages go (default: stderr; in the\n"
+  "                           background syslog)\n"
   "  -v, --verbose            say what happens\n"
   "  -V, --version\n"
   "      --help\n"
@@ -52,13 +58,14 @@ static const char help[] =
 
 enum {
   OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_GAP, OPT_RUN,
-  OPT_EXIT_WITH_PARENT, OPT_HELP,
+  OPT_EXIT_WITH_PARENT, OPT_HELP, OPT_LOG, OPT_VSOCK,
 };
 
 static const struct option long_options[] = {
   { "unix", required_argument, NULL, 'U' },
   { "port", required_argument, NULL, 'p' },
   { "ipaddr", required_argument, NULL, 'i' },
+  { "vsock", no_argument, NULL, OPT_VSOCK },
   { "exportname", required_argument, NULL, 'e' },
   { "export-name", required_argument, NULL, 'e' },
   { "readonly", no_argument, NULL, 'r' },
@@ -70,6 +77,9 @@ static const struct option long_options[] = {
   { "threads", required_argument, NULL, 't' },
   { "run", required_argument, NULL, OPT_RUN },
   { "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
+  { "user", required_argument, NULL, 'u' },
+  { "group", required_argument, NULL, 'g' },
+  { "log", required_argument, NULL, OPT_LOG },
   { "verbose", no_argument, NULL, 'v' },
   { "version", no_argument, NULL, 'V' },
   { "help", no_argument, NULL, OPT_HELP },
@@ -133,8 +143,32 @@ check_name (const char *name)
 static void
 check_together (const struct options *o)
 {
-  if (o->unix_path && (o->port || o->address))
-    die ("--unix and --%s exclude each other", o->port ? "port" : "ipaddr");
+  if (o->unix_path && (o->port || o->address || o->vsock))
+    die ("--unix and --%s exclude each other",
+         o->port ? "port" : o->address ? "ipaddr" : "vsock");
+  if (o->vsock && o->address)
+    die ("--vsock and --ipaddr exclude each other");
+}
+
+static enum log_where
+parse_log (const char *value)
+{
+  if (strcmp (value, "stderr") == 0)
+    return LOG_TO_STDERR;
+  if (strcmp (value, "syslog") == 0)
+    return LOG_TO_SYSLOG;
+  if (strcmp (value, "null") != 0)
+    die ("--log %s is neither stderr nor syslog nor null", value);
+  return LOG_TO_NULL;
+}
+
+/* One of each: the last one alone would be a surprise. */
+static const char *
+only (const char *option, const char *before, const char *value)
+{
+  if (before)
+    die ("--%s %s and --%s %s: give one", option, before, option, value);
+  return value;
 }
 
 static void
@@ -157,6 +191,7 @@ options_parse (int argc, char *argv[], struct options *o)
 {
   static const struct zdisk_options disk = ZDISK_OPTIONS_DEFAULT;
   long cpus = sysconf (_SC_NPROCESSORS_ONLN);
+  struct zone_error err;
   int c;
 
   memset (o, 0, sizeof *o);
@@ -164,12 +199,13 @@ options_parse (int argc, char *argv[], struct options *o)
   o->name = "";
   o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
   opterr = 0;
-  while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:vV", long_options,
+  while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:u:g:vV", long_options,
                            NULL)) != -1)
     switch (c) {
-    case 'U': o->unix_path = optarg; break;
-    case 'p': o->port = optarg; break;
-    case 'i': o->address = optarg; break;
+    case 'U': o->unix_path = only ("unix", o->unix_path, optarg); break;
+    case 'p': o->port = only ("port", o->port, optarg); break;
+    case 'i': o->address = only ("ipaddr", o->address, optarg); break;
+    case OPT_VSOCK: o->vsock = true; break;
     case 'e':
       check_name (optarg);
       o->name = optarg;
@@ -178,6 +214,9 @@ options_parse (int argc, char *argv[], struct options *o)
     case 'f': o->foreground = true; break;
     case 'P': o->pidfile = optarg; break;
     case 't': o->threads = parse_threads (optarg); break;
+    case 'u': o->identity.user = optarg; break;
+    case 'g': o->identity.group = optarg; break;
+    case OPT_LOG: o->log = parse_log (optarg); break;
     case 'v': log_is_verbose = true; break;
     case 'V':
       printf ("znbd-server %s\n", PACKAGE_VERSION);
@@ -206,4 +245,6 @@ options_parse (int argc, char *argv[], struct options *o)
          : "give one IMAGE or memory:SIZE,zone-size=SIZE, not several");
   parse_disk (argv[optind], o);
   check_together (o);
+  if (identity_find (&o->identity, &err) == -1)
+    die ("%s", err.text);
 }

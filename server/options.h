@@ -7,6 +7,8 @@
 #include <stdbool.h>
 
 #include "disk.h"
+#include "identity.h"
+#include "log.h"
 #include "store.h"
 
 struct options {
@@ -16,12 +18,15 @@ struct options {
   const char *unix_path;        /* "-": a temporary one */
   const char *port;
   const char *address;
+  bool vsock;
   const char *name;             /* of the disk's export */
   const char *pidfile;
   const char *run;
   bool readonly;
   bool foreground;
   bool exit_with_parent;
+  enum log_where log;
+  struct identity identity;
   unsigned threads;
 };
 
