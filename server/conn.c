@@ -20,10 +20,12 @@
 #include <unistd.h>
 
 #include "append.h"
+#include "debug.h"
 #include "handshake.h"
 #include "log.h"
 #include "loop.h"
 #include "request.h"
+#include "trace.h"
 
 #define RECV_SIZE (256u << 10)
 
@@ -189,6 +191,7 @@ request_new (struct conn *c)
   req->charge = sizeof *req;
   req->refused = 0;
   req->why = NULL;
+  req->error = 0;
   req->nout = 0;
   c->nrequests++;
   c->charged += req->charge;
@@ -272,6 +275,8 @@ conn_reply (struct request *req)
 {
   struct conn *c = req->conn;
 
+  if (debug_is_on (server_replies) || debug_is_on (server_slow))
+    trace_reply (req);
   if (c->phase == CONN_DEAD) {
     request_free (req);
     conn_touch (c);

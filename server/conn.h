@@ -53,8 +53,10 @@ struct request {
   uint8_t *buf;                 /* from the loop's pool, of buf_size */
   size_t buf_size;
   size_t charge;                /* what it counts of the connection's bound */
+  uint64_t came_at;             /* us, where -D asks for times */
   int refused;                  /* an errno known before the payload came */
   const char *why;
+  int error;                    /* that was answered */
 
   union {
     struct {                    /* READ */

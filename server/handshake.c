@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "debug.h"
 #include "handshake.h"
 #include "log.h"
 #include "loop.h"
+#include "trace.h"
 
 /* An option's data.  More is skipped, up to what is beyond all reason. */
 #define OPTION_MAX (64u << 10)
@@ -390,6 +392,9 @@ handshake_parse (struct conn *c, const uint8_t *p, size_t n)
                   "an option has at most %u bytes", OPTION_MAX);
     return sizeof head;
   }
+  if (debug_is_on (server_options))
+    debug ("connection %d: %s, %u bytes", c->fd, trace_option (option),
+           length);
   handle_option (c, option, (struct option_data) {
       .p = p + sizeof head, .left = length });
   return sizeof head + length;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "background.h"
+#include "debug.h"
 #include "exports.h"
 #include "image.h"
 #include "listen.h"
@@ -220,6 +221,7 @@ main (int argc, char *argv[])
 
   options_parse (argc, argv, &options);
   log_to (options.log);
+  debug_output = log_debug;
   raise_limits ();
   disk = open_disk (&options, &err);
   if (disk == NULL) {

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "debug.h"
 #include "log.h"
 #include "options.h"
 #include "protocol.h"
@@ -49,6 +50,7 @@ static const char help[] =
   "                           where messages go (default: stderr; in the\n"
   "                           background syslog)\n"
   "  -v, --verbose            say what happens\n"
+  "  -D, --debug NAME.FLAG=N  say more of something (-D help: of what)\n"
   "  -V, --version\n"
   "      --help\n"
   "\n"
@@ -80,6 +82,7 @@ static const struct option long_options[] = {
   { "user", required_argument, NULL, 'u' },
   { "group", required_argument, NULL, 'g' },
   { "log", required_argument, NULL, OPT_LOG },
+  { "debug", required_argument, NULL, 'D' },
   { "verbose", no_argument, NULL, 'v' },
   { "version", no_argument, NULL, 'V' },
   { "help", no_argument, NULL, OPT_HELP },
@@ -150,6 +153,19 @@ check_together (const struct options *o)
     die ("--vsock and --ipaddr exclude each other");
 }
 
+static void
+parse_debug (const char *arg)
+{
+  struct zone_error err;
+
+  if (strcmp (arg, "help") == 0) {
+    debug_help (stdout);
+    exit (0);
+  }
+  if (debug_set (arg, &err) == -1)
+    die ("%s", err.text);
+}
+
 static enum log_where
 parse_log (const char *value)
 {
@@ -199,7 +215,7 @@ options_parse (int argc, char *argv[], struct options *o)
   o->name = "";
   o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
   opterr = 0;
-  while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:u:g:vV", long_options,
+  while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:u:g:D:vV", long_options,
                            NULL)) != -1)
     switch (c) {
     case 'U': o->unix_path = only ("unix", o->unix_path, optarg); break;
@@ -217,6 +233,7 @@ options_parse (int argc, char *argv[], struct options *o)
     case 'u': o->identity.user = optarg; break;
     case 'g': o->identity.group = optarg; break;
     case OPT_LOG: o->log = parse_log (optarg); break;
+    case 'D': parse_debug (optarg); break;
     case 'v': log_is_verbose = true; break;
     case 'V':
       printf ("znbd-server %s\n", PACKAGE_VERSION);

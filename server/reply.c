@@ -96,6 +96,8 @@ reply_error (struct request *req, int error, const char *message)
   };
 
   req->nout = 0;
+  req->error = error;
+  req->why = message;
   if (!req->conn->structured)
     size = simple_reply (req, req->head, wire_error (error));
   else {

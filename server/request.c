@@ -12,11 +12,13 @@
 #include <string.h>
 
 #include "append.h"
+#include "debug.h"
 #include "loop.h"
 #include "reply.h"
 #include "report.h"
 #include "request.h"
 #include "status.h"
+#include "trace.h"
 
 /* A payload that is larger than any that is served is read and forgotten;
  * one beyond this ends the connection. */
@@ -291,6 +293,10 @@ request_parse (struct conn *c, const uint8_t *p, size_t n)
     conn_drain (c);
     return size;
   }
+  if (debug_is_on (server_requests))
+    trace_request (req);
+  if (debug_is_on (server_replies) || debug_is_on (server_slow))
+    req->came_at = debug_now ();
   check (req);
   payload = payload_of (req);
   if (payload > SKIP_MAX) {

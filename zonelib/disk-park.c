@@ -11,8 +11,10 @@
 
 #include <config.h>
 
+#include <inttypes.h>
 #include <stddef.h>
 
+#include "debug.h"
 #include "disk-internal.h"
 
 /* Zones noted at a time. */
@@ -86,12 +88,30 @@ discount (struct zdisk_request *req)
   pthread_mutex_unlock (&disk->park_lock);
 }
 
+static void
+say_park (const struct zdisk_request *req, const char *what, uint64_t ms)
+{
+  const struct zdisk_work *w = &req->work;
+  struct zdisk *disk = disk_of (req);
+  uint64_t all, own;
+
+  pthread_mutex_lock (&disk->park_lock);
+  all = disk->parked_bytes;
+  own = w->client->parked_bytes;
+  pthread_mutex_unlock (&disk->park_lock);
+  debug ("zone %" PRIu32 ": write of %" PRIu64 " at %" PRIu64 " %s %" PRIu64
+         " ms; %" PRIu64 " bytes wait, %" PRIu64 " of this client",
+         w->zone, w->length, w->offset, what, ms, all, own);
+}
+
 /* Unlinks the one that *link points to. */
 static struct zdisk_request *
 unlink_at (struct zone *z, struct zdisk_request **link)
 {
   struct zdisk_request *req = *link;
 
+  if (debug_is_on (disk_park))
+    say_park (req, "has waited", disk_now () - req->work.parked_at);
   *link = req->work.next;
   if (link == &z->parked && z->parked)
     z->parked->work.moved_at = req->work.moved_at;
@@ -199,6 +219,8 @@ park_add (struct zdisk_request *req, struct effects *fx)
     ? z->parked->work.moved_at : w->parked_at;
   w->next = *link;
   *link = req;
+  if (debug_is_on (disk_park))
+    say_park (req, "waits up to", disk->options.reorder_timeout);
 }
 
 /* Fails or lets jump those of a zone whose time has come. */

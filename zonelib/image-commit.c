@@ -29,6 +29,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "debug.h"
 #include "image-internal.h"
 
 /* In the list of a round: the zone was gathered as reset. */
@@ -220,6 +221,7 @@ static int
 round_of_commit (struct image *img, struct image_commit *next, bool always)
 {
   uint32_t *list, entry, n, i, nchanged = 0;
+  uint64_t began = debug_is_on (image_commit) ? debug_now () : 0;
   bool changed;
   int r = 0;
 
@@ -255,6 +257,9 @@ round_of_commit (struct image *img, struct image_commit *next, bool always)
   for (i = 0; i < nchanged; i++)
     atomic_fetch_xor (&img->zflags[list[i] & ~WAS_RESET], ZFLAG_IN_B);
   after_commit (img, list, n);
+  if (debug_is_on (image_commit))
+    debug ("%s: commit %" PRIu64 ": %" PRIu32 " zones, %" PRIu64 " us",
+           img->path, next->number, nchanged, debug_now () - began);
   return 0;
 }
 

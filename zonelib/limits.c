@@ -12,8 +12,10 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "debug.h"
 #include "zones.h"
 
 static inline void
@@ -155,6 +157,19 @@ counter (struct zones *zs, uint8_t cond)
   }
 }
 
+static void
+say_transition (struct zones *zs, uint32_t i, uint8_t to)
+{
+  struct zone *z = &zs->zone[i];
+
+  debug ("zone %" PRIu32 ": %s to %s, pointer %" PRIu64 " (%" PRIu64
+         " admitted), %" PRIu32 " open, %" PRIu32 " active", i,
+         znbd_cond_name (zones_cond (z)), znbd_cond_name (to),
+         atomic_load_explicit (&z->wp, memory_order_relaxed),
+         atomic_load_explicit (&z->reserved, memory_order_relaxed),
+         open_count (zs), active_count (zs));
+}
+
 /* Moves a zone from one condition to another with its resources. */
 static void
 change (struct zones *zs, uint32_t i, uint8_t to)
@@ -167,6 +182,8 @@ change (struct zones *zs, uint32_t i, uint8_t to)
     --*from_count;
   if (to_count)
     ++*to_count;
+  if (debug_is_on (zones_transition))
+    say_transition (zs, i, to);
   set_cond (z, to);
   if (to == ZNBD_COND_IMPLICIT_OPEN)
     heap_push (zs, i);
