@@ -232,6 +232,30 @@ stop (struct loop *loop)
   }
 }
 
+static int
+begin (struct loop *loop, struct zone_error *err)
+{
+  self = loop;
+  return ring_init (&loop->ring, RING_ENTRIES, err);
+}
+
+int
+loop_turn (struct loop *loop, bool wait)
+{
+  take_posted (loop);
+  work_off_done (loop);
+  look_at_dirty (loop);
+  look_at_time (loop);
+  if (!loop->stop_at && atomic_load (&loop->stop)) {
+    take_newcomers (loop);
+    stop (loop);
+    return 0;
+  }
+  if (!loop->wake_armed)
+    arm_wake (loop);
+  return ring_run_for (&loop->ring, wait ? patience (loop) : 0);
+}
+
 static void *
 loop_run (void *arg)
 {
@@ -239,8 +263,7 @@ loop_run (void *arg)
   struct zone_error err;
   int r;
 
-  self = loop;
-  if (ring_init (&loop->ring, RING_ENTRIES, &err) == -1) {
+  if (begin (loop, &err) == -1) {
     /* One was made before, to see that it can be. */
     log_error ("%s", err.text);
     _exit (1);
@@ -248,18 +271,7 @@ loop_run (void *arg)
   /* What another loop's request does on this ring has to end as well. */
   while (!loop->stop_at || loop->conns ||
          loop->ring.in_flight > (loop->wake_armed ? 1 : 0)) {
-    take_posted (loop);
-    work_off_done (loop);
-    look_at_dirty (loop);
-    look_at_time (loop);
-    if (!loop->stop_at && atomic_load (&loop->stop)) {
-      take_newcomers (loop);
-      stop (loop);
-      continue;
-    }
-    if (!loop->wake_armed)
-      arm_wake (loop);
-    r = ring_run_for (&loop->ring, patience (loop));
+    r = loop_turn (loop, true);
     if (r < 0) {
       log_error ("io_uring_enter: %s", strerror (-r));
       _exit (1);
@@ -267,6 +279,24 @@ loop_run (void *arg)
   }
   ring_free (&loop->ring);
   return NULL;
+}
+
+static int
+prepare (struct loop *loop, struct zdisk *disk, struct zone_error *err)
+{
+  loop->disk = disk;
+  loop->done_tail = &loop->done;
+  pthread_mutex_init (&loop->lock, NULL);
+  loop->wake_fd = eventfd (0, EFD_CLOEXEC);
+  return loop->wake_fd != -1 ? 0
+    : zone_error (err, errno, "eventfd: %s", strerror (errno));
+}
+
+int
+loop_open (struct loop *loop, struct zdisk *disk, struct zone_error *err)
+{
+  memset (loop, 0, sizeof *loop);
+  return prepare (loop, disk, err) == -1 || begin (loop, err) == -1 ? -1 : 0;
 }
 
 static void
@@ -300,12 +330,8 @@ loops_start (struct zdisk *disk, unsigned n, struct zone_error *err)
     struct loop *loop = &loops[i];
 
     loop->number = i;
-    loop->disk = disk;
-    loop->done_tail = &loop->done;
-    pthread_mutex_init (&loop->lock, NULL);
-    loop->wake_fd = eventfd (0, EFD_CLOEXEC);
-    if (loop->wake_fd == -1)
-      return zone_error (err, errno, "eventfd: %s", strerror (errno));
+    if (prepare (loop, disk, err) == -1)
+      return -1;
     r = pthread_create (&loop->thread, NULL, loop_run, loop);
     if (r)
       return zone_error (err, r, "cannot start thread %u of %u: %s", i + 1,

@@ -56,6 +56,12 @@ void loops_stop (void);
  * may still be waking a loop.  Nothing where they were not stopped. */
 void loops_free (void);
 
+/* A loop without a thread: for a test, which runs it turn by turn on the
+ * thread that opened it.  The turn waits for something to happen, or not;
+ * returns how much did, or -errno. */
+int loop_open (struct loop *loop, struct zdisk *disk, struct zone_error *err);
+int loop_turn (struct loop *loop, bool wait);
+
 /* The done of every zdisk_request: brings it back to its loop. */
 void loop_request_done (struct zdisk_request *z);
 
