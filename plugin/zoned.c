@@ -44,6 +44,12 @@
 #define DISK_MAX_BLOCK (32u << 20)
 
 static const char table_description[] = GEOMETRY_TABLE_TEXT;
+static void
+log_line (const char *line)
+{
+  nbdkit_error ("%s", line);
+}
+
 /* All set before the first connection, by .config and .get_ready, and not
  * changed until .unload. */
 static struct params params = {
@@ -133,6 +139,7 @@ zoned_get_ready (void)
   struct zone_error err;
   struct store *store;
 
+  params.options.log = log_line;
   if (params.file)
     store = open_image (&err);
   else
@@ -152,6 +159,8 @@ zoned_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
   if (nbdkit_add_export (exports, "", description) == -1)
     return -1;
+  if (zdisk_geometry (disk)->model == ZNBD_MODEL_NONE)
+    return 0;
   return nbdkit_add_export (exports, TABLE_EXPORT_NAME, table_description);
 }
 
@@ -187,7 +196,8 @@ zoned_open (int readonly)
 
   if (name == NULL)
     return NULL;
-  table = strcmp (name, TABLE_EXPORT_NAME) == 0;
+  table = strcmp (name, TABLE_EXPORT_NAME) == 0 &&
+    zdisk_geometry (disk)->model != ZNBD_MODEL_NONE;
   if (!table && name[0] != '\0') {
     refuse_export (name);
     return NULL;
@@ -366,11 +376,16 @@ zoned_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
              uint32_t flags)
 {
   struct handle *h = handle;
+  struct zdisk_request refresh;
   char reason[200];
 
-  if (h->table)
+  if (h->table) {
+    if (zdisk_table_refresh (disk, count, offset, &refresh) &&
+        zdisk_run (h->client, &refresh))
+      return table_answer (refresh.error, refresh.reason);
     return table_answer (zdisk_table_read (disk, buf, count, offset,
                                            reason, sizeof reason), reason);
+  }
   return run (h, ZDISK_READ, buf, count, offset, flags);
 }
 

@@ -13,7 +13,8 @@
 #include "protocol.h"
 #include "table.h"
 
-struct export exports[NR_EXPORTS];
+struct export exports[EXPORTS_MAX];
+unsigned nexports;
 
 int
 exports_init (struct zdisk *disk, const char *name, bool readonly)
@@ -32,6 +33,11 @@ exports_init (struct zdisk *disk, const char *name, bool readonly)
   e->preferred_block = g->granularity < 4096 ? 4096 : g->granularity;
   e->max_block = NBD_MAX_DATA;
 
+  nexports = 1;
+  if (g->model == ZNBD_MODEL_NONE)
+    return e->name && e->description ? 0 : -1;
+
+  nexports = 2;
   table->table = true;
   if (asprintf (&table->name, "%s%s", name,
                 *name ? TABLE_EXPORT_SUFFIX : TABLE_EXPORT_NAME) == -1)
@@ -50,7 +56,7 @@ exports_free (void)
 {
   unsigned i;
 
-  for (i = 0; i < NR_EXPORTS; i++) {
+  for (i = 0; i < nexports; i++) {
     free (exports[i].name);
     free (exports[i].description);
   }
@@ -63,7 +69,7 @@ export_find (const char *name, size_t length)
 
   if (length == 0)
     return &exports[0];
-  for (i = 0; i < NR_EXPORTS; i++)
+  for (i = 0; i < nexports; i++)
     if (strlen (exports[i].name) == length &&
         memcmp (exports[i].name, name, length) == 0)
       return &exports[i];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is served: the disk, and beside it its zone table.  Set up before
- * any connection and not changed until the end.
+/* What is served: the disk, and beside it its zone table, if it has zones.
+ * Set up before any connection and not changed until the end.
  */
 
 #ifndef SERVER_EXPORTS_H
@@ -22,8 +22,9 @@ struct export {
   uint32_t min_block, preferred_block, max_block;
 };
 
-#define NR_EXPORTS 2
-extern struct export exports[NR_EXPORTS];
+#define EXPORTS_MAX 2
+extern struct export exports[EXPORTS_MAX];
+extern unsigned nexports;
 
 /* Returns 0, or -1 where there is no memory. */
 int exports_init (struct zdisk *disk, const char *name, bool readonly);

@@ -115,9 +115,14 @@ no_export (struct conn *c, uint32_t option, const char *name, size_t length)
   for (i = 0; i < sizeof shown - 1 && i < length; i++)
     shown[i] = isprint ((unsigned char) name[i]) ? name[i] : '?';
   shown[i] = '\0';
-  option_error (c, option, NBD_REP_ERR_UNKNOWN, "no export \"%s\"%s: there "
-                "are \"%s\", the disk, and \"%s\", its zone table", shown,
-                i < length ? "..." : "", exports[0].name, exports[1].name);
+  if (nexports > 1)
+    option_error (c, option, NBD_REP_ERR_UNKNOWN, "no export \"%s\"%s: there "
+                  "are \"%s\", the disk, and \"%s\", its zone table", shown,
+                  i < length ? "..." : "", exports[0].name, exports[1].name);
+  else
+    option_error (c, option, NBD_REP_ERR_UNKNOWN, "no export \"%s\"%s: there "
+                  "is \"%s\"", shown, i < length ? "..." : "",
+                  exports[0].name);
 }
 
 static uint16_t
@@ -187,7 +192,7 @@ option_list (struct conn *c, struct option_data d)
                   "NBD_OPT_LIST has no data");
     return;
   }
-  for (i = 0; i < NR_EXPORTS; i++) {
+  for (i = 0; i < nexports; i++) {
     const struct export *e = &exports[i];
     size_t n = strlen (e->name), m = strlen (e->description);
     uint8_t buf[sizeof (uint32_t) + NBD_MAX_STRING + 512];

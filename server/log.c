@@ -84,6 +84,12 @@ log_error (const char *fs, ...)
 }
 
 void
+log_line (const char *line)
+{
+  log_error ("%s", line);
+}
+
+void
 log_verbose (const char *fs, ...)
 {
   va_list args;

@@ -23,6 +23,7 @@ bool log_is_on_stderr (void);
 
 void log_error (const char *fs, ...)
   __attribute__ ((format (printf, 1, 2)));
+void log_line (const char *line);       /* the same, of one whole line */
 /* With -v alone. */
 void log_verbose (const char *fs, ...)
   __attribute__ ((format (printf, 1, 2)));

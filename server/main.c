@@ -222,6 +222,7 @@ main (int argc, char *argv[])
   options_parse (argc, argv, &options);
   log_to (options.log);
   debug_output = log_debug;
+  options.disk.log = log_line;
   raise_limits ();
   disk = open_disk (&options, &err);
   if (disk == NULL) {

@@ -246,6 +246,29 @@ describe (struct request *req)
   send_built (&b);
 }
 
+static void
+refreshed (struct request *req)
+{
+  if (req->z.error)
+    reply_error (req, req->z.error, req->z.reason);
+  else
+    describe (req);
+}
+
+/* A report is preceded by asking who keeps the zones, if that is not us. */
+static void
+describe_start (struct request *req)
+{
+  const struct export *e = req->conn->export;
+
+  if ((req->u.status.contexts & CONTEXT_BIT (CONTEXT_ZONES)) &&
+      zdisk_mirrors (e->disk))
+    request_submit (req, ZDISK_REFRESH, 0, req->offset, req->length,
+                    refreshed);
+  else
+    describe (req);
+}
+
 void
 status_start (struct request *req)
 {
@@ -278,5 +301,5 @@ status_start (struct request *req)
            (req->flags & NBD_CMD_FLAG_REQ_ONE))
     manage_start (req);
   else
-    describe (req);
+    describe_start (req);
 }

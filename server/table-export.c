@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The zone table export: reads are answered at once; a write is one request
+/* The zone table export: reads are answered at once, or as soon as the disk
+ * has asked for zones that it does not keep itself; a write is one request
  * of zone management after the other, each of which may have to wait for
  * writes of its zone.
  */
@@ -54,6 +55,10 @@ table_read (struct request *req)
 {
   int r;
 
+  if (req->z.error) {
+    reply_error (req, req->z.error, req->z.reason);
+    return;
+  }
   if (req->length > 0 && !request_buffer (req, req->length)) {
     reply_error (req, ENOMEM, "no memory for the read");
     return;
@@ -74,9 +79,17 @@ table_read (struct request *req)
 void
 table_export_start (struct request *req)
 {
+  struct zdisk_request refresh;
+
   switch (req->type) {
   case NBD_CMD_READ:
-    table_read (req);
+    req->z.error = 0;
+    if (zdisk_table_refresh (req->conn->export->disk, req->length,
+                             req->offset, &refresh))
+      request_submit (req, refresh.op, refresh.flags, refresh.offset,
+                      refresh.length, table_read);
+    else
+      table_read (req);
     break;
   case NBD_CMD_WRITE:
     req->u.table.pos = 0;

@@ -4,6 +4,7 @@
  *   disk.c        opening and closing; a request's way: checks, parts, end
  *   disk-queue.c  the order of writes and management within one zone
  *   disk-park.c   writes ahead of the pointer: budgets, time, clients
+ *   disk-mirror.c zones that the store keeps: reports and the ALL forms
  *   disk-run.c    the blocking wrapper
  *   disk-table.c  the zone table export
  *
@@ -51,6 +52,9 @@ enum part_kind {
   PART_WRITE,                   /* ordered within the zone: write, zero, */
   PART_APPEND,                  /* append */
   PART_MANAGE,                  /* alone within the zone */
+  PART_HOLD,                    /* the same: keeps others out from then on */
+  PART_ALL,                     /* the store does an ALL form */
+  PART_REPORT,                  /* the store reports zones */
 };
 
 /* Requests to start I/O for and requests whose part is done, in order. */
@@ -83,9 +87,34 @@ manage_op (const struct zdisk_request *req)
   }
 }
 
+static inline bool
+is_manage (const struct zdisk_request *req)
+{
+  return req->op >= ZDISK_OPEN && req->op <= ZDISK_RESET;
+}
+
 /* disk.c */
 uint64_t disk_now (void);       /* ms, monotonic */
 void disk_part_done (struct zdisk_request *req, struct ring *ring);
+
+/* disk-mirror.c.  The next part of an ALL form or a refresh, where zones are
+ * mirrored; false where there is none.  mirror_start starts one of kind ALL
+ * or REPORT; mirror_check_again asks for the zone of a part that needs no
+ * order and failed, and ends the part. */
+bool mirror_next (struct zdisk_request *req);
+void mirror_start (struct zdisk_request *req);
+void mirror_check_again (struct zdisk_request *req, struct ring *ring);
+/* Fills the request's io to report one zone to work.one. */
+void mirror_ask (struct zdisk_request *req, uint32_t zone,
+                 struct ring *ring,
+                 void (*done) (struct store_io *, int, uint64_t));
+/* The line for the log about a zone that was asked for because something
+ * failed; made under the zone's lock, said without. */
+#define MIRROR_LINE_MAX 256
+void mirror_describe (struct zdisk *disk, uint32_t zone, const char *what,
+                      int error, int report_error,
+                      char line[MIRROR_LINE_MAX]);
+void mirror_log (struct zdisk *disk, const char *line);
 
 /* disk-queue.c.  queue_enter starts a part of kind WRITE, APPEND or MANAGE;
  * disk_part_done follows, now or later. */
@@ -104,6 +133,11 @@ struct zdisk_request *park_pop (struct zdisk *disk, uint32_t zone);
 /* The zone's pointer moved. */
 void park_moved (struct zone *z);
 void park_client_gone (struct zdisk_client *client);
+
+/* With the zone's lock, for a zone whose pointer or condition the store has
+ * told: what waits is judged again. */
+void queue_look_again (struct zdisk *disk, uint32_t zone,
+                       struct effects *fx);
 
 /* The zone's parked requests are judged again from the outside: time. */
 void queue_jump (struct zdisk *disk, uint32_t zone, struct effects *fx);

@@ -26,6 +26,10 @@ enum busy_state {
   BUSY_FLIGHT,                  /* being written */
   BUSY_WRITTEN,                 /* written; answered after those before */
   BUSY_FAILED,
+  BUSY_RESYNC,                  /* failed, and nothing is in flight: the
+                                 * zone's report is being fetched */
+  BUSY_READY,                   /* admitted; goes when nothing is in flight,
+                                 * where the store wants one at a time */
   BUSY_QUEUED,                  /* a write behind one that must be alone */
   BUSY_ALONE_WAIT,              /* must be alone: waits for those before */
   BUSY_ALONE_RUN,
@@ -98,7 +102,7 @@ busy_unlink (struct zone *z, struct zdisk_request *prev)
 static bool
 is_barred (const struct zone *z)
 {
-  return (z->flags & ZONE_FAILING) ||
+  return (z->flags & (ZONE_FAILING | ZONE_HELD)) ||
     (z->busy && z->busy->work.state >= BUSY_QUEUED);
 }
 
@@ -130,6 +134,65 @@ judge (struct zdisk_request *req)
   return verdict;
 }
 
+static bool
+is_plain_write (const struct zdisk_request *req)
+{
+  return (req->op == ZDISK_WRITE || req->op == ZDISK_APPEND) &&
+    req->work.gap == req->work.offset;
+}
+
+/* Whether next is written together with n requests of so many bytes that
+ * end with last. */
+static bool
+continues (const struct zdisk *disk, const struct zdisk_request *last,
+           const struct zdisk_request *next, unsigned n, uint64_t bytes)
+{
+  uint64_t most = disk->store->max_write;
+
+  if (most == 0 || most > MERGE_BYTES_MAX)
+    most = MERGE_BYTES_MAX;
+  return is_plain_write (last) && is_plain_write (next) &&
+    n < ZDISK_MERGE_MAX &&
+    next->work.offset == last->work.offset + last->work.length &&
+    bytes + next->work.length <= most;
+}
+
+/* What was admitted goes, at once or in its turn; it is in the list. */
+static void
+go (struct zdisk *disk, struct zdisk_request *req, struct effects *fx)
+{
+  if (disk->store->one_write_per_zone)
+    req->work.state = BUSY_READY;
+  else {
+    req->work.state = BUSY_FLIGHT;
+    effects_issue (fx, req);
+  }
+}
+
+/* Lets the first of those that are ready go, and what issue_next will write
+ * together with it. */
+static void
+issue_ready (struct zdisk *disk, struct zone *z, struct effects *fx)
+{
+  struct zdisk_request *req = busy_first (z), *last;
+  uint64_t bytes = 0;
+  unsigned n = 0;
+
+  if (req == NULL || req->work.state != BUSY_READY ||
+      (z->flags & ZONE_FAILING))
+    return;
+  do {
+    req->work.state = BUSY_FLIGHT;
+    effects_issue (fx, req);
+    bytes += req->work.length;
+    n++;
+    last = req;
+    req = req->work.next;
+  }
+  while (last != z->busy && req->work.state == BUSY_READY &&
+         continues (disk, last, req, n, bytes));
+}
+
 void
 queue_judge_parked (struct zdisk *disk, uint32_t zone, struct effects *fx)
 {
@@ -144,13 +207,14 @@ queue_judge_parked (struct zdisk *disk, uint32_t zone, struct effects *fx)
     switch (judge (req)) {
     case ZONE_ADMIT_GO:
       busy_append (z, req, BUSY_FLIGHT);
-      effects_issue (fx, req);
+      go (disk, req, fx);
       moved = true;
       break;
     default:
       effects_done (fx, req);
     }
   }
+  issue_ready (disk, z, fx);
   if (moved)
     park_moved (z);
 }
@@ -165,7 +229,8 @@ queue_jump (struct zdisk *disk, uint32_t zone, struct effects *fx)
   if (zones_admit_jump (&disk->zones, zone, w->offset, w->length, &w->gap,
                         &why) == ZONE_ADMIT_GO) {
     busy_append (&disk->zones.zone[zone], req, BUSY_FLIGHT);
-    effects_issue (fx, req);
+    go (disk, req, fx);
+    issue_ready (disk, &disk->zones.zone[zone], fx);
     queue_judge_parked (disk, zone, fx);
   }
   else {
@@ -184,6 +249,13 @@ manage (struct zdisk_request *req)
   enum znbd_zone_op op = manage_op (req);
   bool nothing;
 
+  if (disk_of (req)->zones.mirrors) {
+    /* What else there is to say the store says. */
+    if (z->type == ZNBD_ZONE_CONVENTIONAL)
+      w->refusal = ZONE_REFUSED_CONVENTIONAL;
+    return z->type == ZNBD_ZONE_CONVENTIONAL ||
+      (req->op == ZDISK_TRIM && zones_check_access (z, true) != ZONE_OK);
+  }
   if ((req->flags & ZDISK_ALL) && !zones_all_takes (z, op))
     return true;
   w->refusal = zones_manage_check (z, op, &nothing);
@@ -197,16 +269,17 @@ manage (struct zdisk_request *req)
   return true;
 }
 
-/* Lets go what can go, in order. */
+/* Admits what can be, in order. */
 static void
-pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
+pump_list (struct zdisk *disk, uint32_t zone, struct effects *fx)
 {
   struct zone *z = &disk->zones.zone[zone];
   struct zdisk_request *prev = z->busy, *req;
   bool in_flight = false, last = prev == NULL;
 
-  if (z->flags & ZONE_FAILING)
-    return;                     /* what is reserved is about to be free */
+  /* What is reserved is about to be free, or nothing is admitted. */
+  if (z->flags & (ZONE_FAILING | ZONE_HELD))
+    return;
   while (!last) {
     req = prev->work.next;
     last = req == z->busy;
@@ -214,6 +287,8 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
     case BUSY_FLIGHT:
     case BUSY_WRITTEN:
     case BUSY_FAILED:
+    case BUSY_RESYNC:
+    case BUSY_READY:
       in_flight = true;
       prev = req;
       continue;
@@ -222,6 +297,12 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
     case BUSY_ALONE_WAIT:
       if (in_flight)
         return;
+      if (req->work.kind == PART_HOLD) {
+        z->flags |= ZONE_HELD;
+        busy_unlink (z, prev);
+        effects_done (fx, req);
+        return;
+      }
       if (req->work.kind == PART_MANAGE) {
         if (!manage (req)) {
           req->work.state = BUSY_ALONE_RUN;
@@ -238,8 +319,7 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
     }
     switch (judge (req)) {
     case ZONE_ADMIT_GO:
-      req->work.state = BUSY_FLIGHT;
-      effects_issue (fx, req);
+      go (disk, req, fx);
       in_flight = true;
       prev = req;
       break;
@@ -259,6 +339,21 @@ pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
   queue_judge_parked (disk, zone, fx);
 }
 
+/* Lets go what can go. */
+static void
+pump (struct zdisk *disk, uint32_t zone, struct effects *fx)
+{
+  pump_list (disk, zone, fx);
+  issue_ready (disk, &disk->zones.zone[zone], fx);
+}
+
+void
+queue_look_again (struct zdisk *disk, uint32_t zone, struct effects *fx)
+{
+  park_moved (&disk->zones.zone[zone]);
+  pump (disk, zone, fx);
+}
+
 /* Moves the pointer.  A store that cannot keep it has failed by now. */
 static void
 settle_one (struct zdisk *disk, struct zdisk_request *req)
@@ -266,8 +361,28 @@ settle_one (struct zdisk *disk, struct zdisk_request *req)
   struct zdisk_work *w = &req->work;
 
   zones_settle (&disk->zones, w->zone, w->offset + w->length);
+  if (disk->zones.mirrors)
+    zones_touch (&disk->zones, w->zone);
   if (disk->store->failed)
     w->error = EIO;
+}
+
+/* Has the zone reported anew, for its first request, which failed, when
+ * nothing of it is in flight any more. */
+static void
+resync (struct zone *z, struct effects *fx)
+{
+  struct zdisk_request *first = busy_first (z), *req = first;
+
+  z->flags |= ZONE_FAILING;
+  do {
+    if (req->work.state == BUSY_FLIGHT)
+      return;
+    req = req->work.next;
+  }
+  while (req != first);
+  first->work.state = BUSY_RESYNC;
+  effects_issue (fx, first);
 }
 
 /* Answers the writes that are done, as far as all before them are. */
@@ -279,6 +394,10 @@ settle (struct zdisk *disk, uint32_t zone, struct effects *fx)
 
   while ((req = busy_first (z)) && (req->work.state == BUSY_WRITTEN ||
                                     req->work.state == BUSY_FAILED)) {
+    if (req->work.state == BUSY_FAILED && disk->zones.mirrors) {
+      resync (z, fx);
+      return;
+    }
     if (req->work.state == BUSY_FAILED)
       z->flags |= ZONE_FAILING;
     else if (z->flags & ZONE_FAILING)
@@ -306,9 +425,10 @@ queue_enter (struct zdisk_request *req)
   struct ring *ring = w->ring;  /* once unlocked, req is anybody's */
   struct effects fx;
 
+  w->retried = 0;
   effects_init (&fx);
   zone_lock (&z->lock);
-  if (w->kind == PART_MANAGE) {
+  if (w->kind == PART_MANAGE || w->kind == PART_HOLD) {
     busy_append (z, req, BUSY_ALONE_WAIT);
     pump (disk, w->zone, &fx);
   }
@@ -318,7 +438,8 @@ queue_enter (struct zdisk_request *req)
     switch (judge (req)) {
     case ZONE_ADMIT_GO:
       busy_append (z, req, BUSY_FLIGHT);
-      effects_issue (&fx, req);
+      go (disk, req, &fx);
+      issue_ready (disk, z, &fx);
       if (z->parked) {
         park_moved (z);
         queue_judge_parked (disk, w->zone, &fx);
@@ -343,6 +464,96 @@ request_of (struct store_io *io)
 {
   return (struct zdisk_request *)
     ((char *) io - offsetof (struct zdisk_request, work.io));
+}
+
+/* An append that failed because the pointer was elsewhere goes there. */
+static bool
+goes_again (struct zdisk_request *req)
+{
+  struct zdisk_work *w = &req->work;
+
+  if (w->kind != PART_APPEND || !w->error || w->retried ||
+      zone_of (req)->wp == w->offset ||
+      zones_limit_refusal (w->error) != ZONE_OK)
+    return false;
+  w->retried = 1;
+  w->error = 0;
+  w->state = BUSY_QUEUED;
+  return true;
+}
+
+/* How a request ends whose zone was reported anew; first: the one that
+ * failed before the others, reserved: where those others ended. */
+static void
+explain (struct zdisk_request *req, bool first, uint64_t reserved)
+{
+  struct zdisk_work *w = &req->work;
+  struct zones *zs = &disk_of (req)->zones;
+  enum zone_refusal why = ZONE_OK;
+
+  if (w->kind == PART_MANAGE) {
+    why = zones_explain_manage (zs, w->zone, manage_op (req), w->error);
+    if (req->op == ZDISK_TRIM &&
+        zones_check_access (zone_of (req), true) != ZONE_OK) {
+      why = ZONE_OK;            /* skips these */
+      w->error = 0;
+    }
+  }
+  else if (first)
+    why = zones_explain_write (zs, w->zone, w->offset, reserved, w->error);
+  else if (w->error || w->offset + w->length > zone_of (req)->wp)
+    why = ZONE_REFUSED_BEHIND;
+  if (why != ZONE_OK)
+    w->refusal = why;
+}
+
+/* A zone that something failed in is reported: what is done of it ends, and
+ * what waits is judged by what is true now. */
+static void
+resync_done (struct store_io *io, int error, uint64_t bytes)
+{
+  struct zdisk_request *req = request_of (io), *prev;
+  struct zdisk *disk = disk_of (req);
+  uint32_t zone = req->work.zone;
+  struct zone *z = zone_of (req);
+  struct ring *ring = io->ring;
+  char line[MIRROR_LINE_MAX];
+  bool first = true, last = false;
+  struct effects fx;
+  uint64_t reserved;
+
+  (void) bytes;
+  effects_init (&fx);
+  zone_lock (&z->lock);
+  reserved = z->reserved;
+  if (error)
+    zones_rollback (&disk->zones, zone);
+  else
+    zones_mirror (&disk->zones, zone, &req->work.one);
+  zones_touch (&disk->zones, zone);
+  mirror_describe (disk, zone,
+                   req->work.kind == PART_MANAGE
+                   ? znbd_op_name (manage_op (req)) : "write",
+                   req->work.error, error, line);
+  for (prev = z->busy; !last; ) {
+    req = prev->work.next;
+    last = req == z->busy;
+    if (req->work.state == BUSY_READY)
+      req->work.state = BUSY_QUEUED;
+    if (req->work.state >= BUSY_QUEUED || (!error && goes_again (req))) {
+      prev = req;
+      continue;
+    }
+    explain (req, first, reserved);
+    first = false;
+    busy_unlink (z, prev);
+    effects_done (&fx, req);
+  }
+  z->flags &= ~ZONE_FAILING;
+  queue_look_again (disk, zone, &fx);
+  zone_unlock (&z->lock);
+  mirror_log (disk, line);
+  effects_run (disk, &fx, ring);
 }
 
 /* A write, alone or merged, came back from the store. */
@@ -400,6 +611,14 @@ manage_done (struct store_io *io, int error, uint64_t bytes)
   effects_init (&fx);
   zone_lock (&z->lock);
   req->work.error = error;
+  if (error && disk->zones.mirrors) {
+    resync (z, &fx);
+    zone_unlock (&z->lock);
+    effects_run (disk, &fx, ring);
+    return;
+  }
+  if (disk->zones.mirrors)
+    zones_touch (&disk->zones, zone);
   if (!error)
     req->work.refusal = zones_manage (&disk->zones, zone, manage_op (req));
   if (!error && disk->store->failed)
@@ -410,13 +629,6 @@ manage_done (struct store_io *io, int error, uint64_t bytes)
   pump (disk, zone, &fx);
   zone_unlock (&z->lock);
   effects_run (disk, &fx, ring);
-}
-
-static bool
-is_plain_write (const struct zdisk_request *req)
-{
-  return (req->op == ZDISK_WRITE || req->op == ZDISK_APPEND) &&
-    req->work.gap == req->work.offset;
 }
 
 static void
@@ -462,6 +674,12 @@ issue_next (struct zdisk *disk, struct effects *fx, struct ring *ring)
   uint64_t start = zones_start (&disk->zones, w->zone);
 
   fx->issue = w->fx_next;
+  if (w->state == BUSY_RESYNC) {
+    if (fx->issue == NULL)
+      fx->issue_tail = &fx->issue;
+    mirror_ask (req, w->zone, ring, resync_done);
+    return;
+  }
   w->merged = NULL;
   io->ring = ring;
   io->zone = w->zone;
@@ -474,10 +692,8 @@ issue_next (struct zdisk *disk, struct effects *fx, struct ring *ring)
   if (is_plain_write (req)) {
     set_iov (&w->iov[0], req);
     while (fx->issue && fx->issue->work.zone == w->zone &&
-           is_plain_write (fx->issue) && io->niov < ZDISK_MERGE_MAX &&
-           fx->issue->work.offset ==
-           last->work.offset + last->work.length &&
-           io->length + fx->issue->work.length <= MERGE_BYTES_MAX) {
+           fx->issue->work.state == BUSY_FLIGHT &&
+           continues (disk, last, fx->issue, io->niov, io->length)) {
       last->work.merged = fx->issue;
       last = fx->issue;
       fx->issue = last->work.fx_next;
@@ -492,7 +708,9 @@ issue_next (struct zdisk *disk, struct effects *fx, struct ring *ring)
   if (w->kind == PART_MANAGE) {
     uint64_t wp = zone_of (req)->wp;
 
-    io->op = manage_op (req) == ZNBD_ZONE_FINISH ? STORE_FINISH : STORE_RESET;
+    io->zone_op = manage_op (req);
+    io->op = disk->store->mirrors ? STORE_ZONE_OP
+      : io->zone_op == ZNBD_ZONE_FINISH ? STORE_FINISH : STORE_RESET;
     if (io->op == STORE_FINISH) {
       io->offset = start + wp;
       io->length = zones_capacity (&disk->zones, zone_of (req)) - wp;

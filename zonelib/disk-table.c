@@ -32,6 +32,28 @@ check (struct zdisk *disk, uint32_t length, uint64_t offset, char *reason,
   return 0;
 }
 
+bool
+zdisk_table_refresh (struct zdisk *disk, uint32_t length, uint64_t offset,
+                     struct zdisk_request *req)
+{
+  const struct znbd_geometry *g = zdisk_geometry (disk);
+  uint64_t size = table_size (g->zones), first, end;
+
+  if (!zdisk_mirrors (disk) || offset > size || length > size - offset ||
+      offset + length <= TABLE_HEADER_SIZE)
+    return false;
+  first = offset < TABLE_HEADER_SIZE ? 0
+    : (offset - TABLE_HEADER_SIZE) / TABLE_RECORD_SIZE;
+  end = (offset + length - TABLE_HEADER_SIZE + TABLE_RECORD_SIZE - 1) /
+    TABLE_RECORD_SIZE;
+  memset (req, 0, offsetof (struct zdisk_request, work));
+  req->op = ZDISK_REFRESH;
+  req->offset = first * g->zone_size;
+  req->length = (end == g->zones ? g->size : end * g->zone_size) -
+    req->offset;
+  return true;
+}
+
 int
 zdisk_table_read (struct zdisk *disk, void *buf, uint32_t length,
                   uint64_t offset, char *reason, size_t reason_max)

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "store.h"
+#include "znbd-types.h"
 
 struct zdisk_client;
 struct zdisk_request;
@@ -27,6 +28,8 @@ struct zdisk_work {
   uint64_t done_bytes;          /* parts before this one */
   _Atomic uint8_t phase;        /* PHASE_*, disk.c */
   uint8_t flushing;             /* all parts done, durability under way */
+  uint8_t stage;                /* disk-mirror.c: of an ALL form */
+  int all_error;                /* and how the store did it */
 
   /* The part under way; offsets relative to the zone's start. */
   uint8_t kind;                 /* enum part_kind, disk.c */
@@ -36,6 +39,7 @@ struct zdisk_work {
   uint64_t offset, length;
   uint64_t gap;                 /* zero from here to offset first */
   int error;                    /* the store's */
+  uint8_t retried;              /* an append that found the pointer moved */
 
   struct zdisk_request *next;   /* busy or parked list of the zone */
   struct zdisk_request *fx_next;/* effects: what to do after unlocking */
@@ -45,7 +49,12 @@ struct zdisk_work {
   uint64_t parked_at, moved_at; /* ms; moved_at of a zone's first one is
                                  * when the pointer last moved */
   struct store_io io;
-  struct iovec iov[ZDISK_MERGE_MAX];
+  struct znbd_zone *report;     /* disk-mirror.c: NULL, or to be freed */
+  uint64_t asked;               /* the stamp when it was asked for */
+  union {
+    struct iovec iov[ZDISK_MERGE_MAX];
+    struct znbd_zone one;       /* a report of one zone */
+  };
 };
 
 #endif /* ZONE_DISK_WORK_H */

@@ -32,6 +32,7 @@ zdisk_new (struct store *store, const struct zdisk_options *options,
            struct zone_error *err)
 {
   static const struct zdisk_options defaults = ZDISK_OPTIONS_DEFAULT;
+  struct znbd_geometry g = store->geometry;
   struct zone_error ignored;
   struct zdisk *disk = calloc (1, sizeof *disk);
 
@@ -42,7 +43,9 @@ zdisk_new (struct store *store, const struct zdisk_options *options,
   }
   disk->store = store;
   disk->options = options ? *options : defaults;
-  if (zones_init (&disk->zones, &store->geometry, err) == -1) {
+  if (store->mirrors)
+    g.max_open = g.max_active = 0;      /* the store's business */
+  if (zones_init (&disk->zones, &g, err) == -1) {
     store->ops->close (store, false, &ignored);
     free (disk);
     return NULL;
@@ -57,6 +60,7 @@ zdisk_new (struct store *store, const struct zdisk_options *options,
   }
   limits_count_loaded (&disk->zones);
   disk->zones.store = store;
+  disk->zones.mirrors = store->mirrors;
   return disk;
 }
 
@@ -88,6 +92,12 @@ bool
 zdisk_can_fast_zero (const struct zdisk *disk)
 {
   return disk->store->fast_zero;
+}
+
+bool
+zdisk_mirrors (const struct zdisk *disk)
+{
+  return disk->store->mirrors;
 }
 
 uint32_t
@@ -167,6 +177,7 @@ describe (const struct zdisk_request *req, char *buf, size_t size)
     [ZDISK_FLUSH] = "flush", [ZDISK_APPEND] = "append",
     [ZDISK_OPEN] = "zone open", [ZDISK_CLOSE] = "zone close",
     [ZDISK_FINISH] = "zone finish", [ZDISK_RESET] = "zone reset",
+    [ZDISK_REFRESH] = "zone report",
   };
 
   if (req->op == ZDISK_FLUSH)
@@ -208,16 +219,12 @@ finish (struct zdisk_request *req)
                 "opened again)" : "");
     }
   }
-  if (req->op >= ZDISK_OPEN)
+  if (is_manage (req))
     req->result = w->done_bytes;
+  if (w->report)
+    free (w->report);
   req->done (req);
   client_put (client);
-}
-
-static bool
-is_manage (const struct zdisk_request *req)
-{
-  return req->op >= ZDISK_OPEN;
 }
 
 /* Refusals that need no zone. */
@@ -229,7 +236,8 @@ check (const struct zdisk_request *req)
   uint64_t end = req->offset + req->length;
 
   if (req->op != ZDISK_READ && req->op != ZDISK_CACHE &&
-      req->op != ZDISK_FLUSH && req->work.client->readonly)
+      req->op != ZDISK_FLUSH && req->op != ZDISK_REFRESH &&
+      req->work.client->readonly)
     return ZONE_REFUSED_READONLY;
   if (req->op == ZDISK_FLUSH)
     return ZONE_OK;
@@ -245,6 +253,8 @@ check (const struct zdisk_request *req)
   }
   if (req->offset > g->size || req->length > g->size - req->offset)
     return ZONE_REFUSED_END;
+  if (req->op == ZDISK_REFRESH)
+    return ZONE_OK;
   if ((req->offset | req->length) % g->granularity != 0)
     return ZONE_REFUSED_ALIGN;
   return ZONE_OK;
@@ -321,8 +331,10 @@ next_part (struct zdisk_request *req)
   uint64_t left = req->length - w->done_bytes;
   const struct zone *z;
 
-  if (req->op == ZDISK_FLUSH)
+  if (req->op == ZDISK_FLUSH || (req->op == ZDISK_REFRESH && !zs->mirrors))
     return false;
+  if (zs->mirrors && (req->op == ZDISK_REFRESH || (req->flags & ZDISK_ALL)))
+    return mirror_next (req);
   if (req->flags & ZDISK_ALL)
     left = zs->geometry.size - at;
   if (left == 0)
@@ -379,7 +391,11 @@ direct_done (struct store_io *io, int error, uint64_t bytes)
 
   (void) bytes;
   req->work.error = error;
-  disk_part_done (req, io->ring);
+  if (error && error != ENOTSUP && io->op != STORE_FLUSH &&
+      disk_of (req)->store->mirrors)
+    mirror_check_again (req, io->ring);
+  else
+    disk_part_done (req, io->ring);
 }
 
 /* I/O for one part that needs no order. */
@@ -428,7 +444,12 @@ start_part (struct zdisk_request *req)
   case PART_WRITE:
   case PART_APPEND:
   case PART_MANAGE:
+  case PART_HOLD:
     queue_enter (req);
+    break;
+  case PART_ALL:
+  case PART_REPORT:
+    mirror_start (req);
     break;
   }
 }
@@ -439,7 +460,7 @@ needs_flush (const struct zdisk_request *req)
 {
   return req->op == ZDISK_FLUSH
     || ((req->flags & ZDISK_FUA) && req->op != ZDISK_READ &&
-        req->op != ZDISK_CACHE);
+        req->op != ZDISK_CACHE && req->op != ZDISK_REFRESH);
 }
 
 /* Carries a request on until a part of it has to wait.  The request may be
@@ -462,7 +483,7 @@ carry_on (struct zdisk_request *req, struct ring *ring)
     atomic_store_explicit (&w->phase, PHASE_STARTING, memory_order_relaxed);
     if (next_part (req))
       start_part (req);
-    else if (w->refusal == ZONE_OK && needs_flush (req)) {
+    else if (w->refusal == ZONE_OK && !w->error && needs_flush (req)) {
       w->flushing = 1;
       w->length = 0;
       start_direct (req, STORE_FLUSH);
@@ -499,7 +520,9 @@ zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
   w->client = client;
   w->done_bytes = 0;
   w->flushing = 0;
+  w->stage = 0;
   w->error = 0;
+  w->report = NULL;
   w->zone = UINT32_MAX;
   req->reason[0] = '\0';
   req->result = 0;

@@ -44,6 +44,9 @@ enum zdisk_op {
   ZDISK_CLOSE,          /* from a zone's start, whole zones or to the */
   ZDISK_FINISH,         /* disk's end; with ZDISK_ALL both are 0 */
   ZDISK_RESET,
+  ZDISK_REFRESH,        /* before a report: the zones that offset and length
+                         * touch are as the store has them, where it keeps
+                         * its own; otherwise done at once */
 };
 
 #define ZDISK_FUA       1u
@@ -79,6 +82,9 @@ struct zdisk_options {
   uint64_t park_client_max;     /* bytes of parked writes: one client's, */
   uint64_t park_total_max;      /* and all clients'; each write counts as
                                  * 4096 at least */
+  void (*log) (const char *line);       /* hears of zones that had to be
+                                 * fetched from the store again; NULL: nobody
+                                 * does.  On any thread. */
 };
 #define ZDISK_OPTIONS_DEFAULT \
   { .reorder_timeout = 1000, .gap_zero = false, \
@@ -99,6 +105,10 @@ bool zdisk_is_readonly (const struct zdisk *disk);
 
 /* Whether write-zeroes is never as slow as writing zeros. */
 bool zdisk_can_fast_zero (const struct zdisk *disk);
+
+/* Whether the zones are the store's own, so that a report for others is to
+ * be preceded by ZDISK_REFRESH. */
+bool zdisk_mirrors (const struct zdisk *disk);
 
 /* Fills up to count zones from number first on; returns how many. */
 uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
@@ -139,6 +149,11 @@ int zdisk_table_read (struct zdisk *disk, void *buf, uint32_t length,
 int zdisk_table_write (struct zdisk_client *client, const void *buf,
                        uint32_t length, uint64_t offset, bool fua,
                        char *reason, size_t reason_max);
+
+/* Where a read of the table is to be preceded by ZDISK_REFRESH, sets *req to
+ * that and returns true. */
+bool zdisk_table_refresh (struct zdisk *disk, uint32_t length,
+                          uint64_t offset, struct zdisk_request *req);
 
 /* A write of the table, one request after the other, for who must not wait:
  * sets op, flags, offset and length of *req for the next one.  *pos begins

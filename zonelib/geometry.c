@@ -39,6 +39,11 @@ geometry_describe (const struct znbd_geometry *g,
   char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX + 16] = "";
   char conv[48] = "", open[48] = "", active[48] = "";
 
+  if (g->model == ZNBD_MODEL_NONE) {
+    snprintf (text, GEOMETRY_TEXT_MAX, "disk of %s without zones",
+              size_text (size, g->size));
+    return;
+  }
   if (g->zone_capacity != 0 && g->zone_capacity != g->zone_size)
     snprintf (cap, sizeof cap, ", capacity %s",
               size_text (size, g->zone_capacity));

@@ -166,6 +166,8 @@ image_perform (struct image *img, struct store_io *io)
       atomic_fetch_or (&img->zflags[io->zone], ZFLAG_RESET);
     break;
   case STORE_FLUSH:
+  case STORE_ZONE_OP:           /* not of this store */
+  case STORE_REPORT:
     break;
   }
   io->done (io, r, done);
@@ -224,6 +226,8 @@ image_submit (struct store *store, struct store_io *io)
   case STORE_DISCARD:
   case STORE_FINISH:
   case STORE_RESET:
+  case STORE_ZONE_OP:
+  case STORE_REPORT:
     break;
   }
   r = img->store.failed ? EIO : reserve_records (img, io->zone);

@@ -72,6 +72,8 @@ memory_submit (struct store *store, struct store_io *io)
     break;
   case STORE_CACHE:
   case STORE_FLUSH:
+  case STORE_ZONE_OP:           /* not of this store */
+  case STORE_REPORT:
     break;
   }
   io->done (io, 0, io->length);

@@ -5,6 +5,12 @@
  * what the state machine has admitted: within bounds, aligned, reads only
  * below a pointer, one management operation of a zone at a time and with
  * no write of that zone in flight.
+ *
+ * A store that is a device with zones of its own, or stands before one, says
+ * so (mirrors).  Then conditions, pointers and limits are the device's; the
+ * state machine mirrors them: it predicts what its own writes and operations
+ * do, asks for a report after any that failed, and before reports for
+ * others, and takes the store's word.
  */
 
 #ifndef ZONE_STORE_H
@@ -63,10 +69,16 @@ enum store_op {
                          * data, pointers, conditions */
   STORE_FINISH,         /* before a zone's finish: zero offset, length */
   STORE_RESET,          /* before a zone's reset: its bytes may go */
+
+  /* Where the store mirrors, in place of FINISH and RESET: */
+  STORE_ZONE_OP,        /* zone_op of zone (its offset and length are there
+                         * too), or, with STORE_ALL, the ALL form */
+  STORE_REPORT,         /* fills report with count zones from zone on */
 };
 
 #define STORE_MAY_TRIM  1u      /* ZERO: holes are welcome */
 #define STORE_FAST_ZERO 2u      /* ZERO: ENOTSUP rather than writing zeros */
+#define STORE_ALL       4u      /* ZONE_OP: all zones that the form takes */
 
 struct store_io {
   enum store_op op;
@@ -76,11 +88,17 @@ struct store_io {
   uint64_t length;
   struct iovec *iov;            /* READ, WRITE: of length bytes in all */
   unsigned niov;
+  enum znbd_zone_op zone_op;
+  uint32_t count;               /* REPORT: zones */
+  struct znbd_zone *report;
   struct ring *ring;            /* the calling thread's, or NULL: the I/O is
                                  * done before submit returns, unless it has
                                  * to wait for another thread's */
   void (*done) (struct store_io *io, int error, uint64_t bytes);
-                                /* bytes: WRITE: those really written */
+                                /* bytes: WRITE: those really written.  A
+                                 * store that mirrors says EOVERFLOW or
+                                 * ETOOMANYREFS where the device has too
+                                 * many active or open zones */
 
   /* the store's own */
   struct store_io *next;
@@ -100,7 +118,8 @@ struct store_ops {
                         uint8_t cond, uint8_t flags);
 
   /* Sets the state of every zone that differs from empty (sequential) or
-   * not-wp (conventional), by zones_load. */
+   * not-wp (conventional), by zones_load; of every zone, by
+   * zones_load_mirrored, where the store mirrors. */
   int (*load) (struct store *store, struct zones *zones,
                struct zone_error *err);
 
@@ -113,6 +132,12 @@ struct store {
   struct znbd_geometry geometry;
   bool readonly;
   bool fast_zero;               /* ZERO never writes zeros out */
+  bool mirrors;                 /* the zones are a device's own */
+  bool one_write_per_zone;      /* at a time; those that wait and continue
+                                 * each other become one */
+  uint32_t max_write;           /* bytes of what is merged so, 0: the disk's
+                                 * own bound; a larger single write is the
+                                 * store's to cut */
   _Atomic bool failed;          /* a sync or a mapping failed: what is
                                  * durable is unknown, no more changes */
 };

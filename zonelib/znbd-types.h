@@ -67,7 +67,8 @@ struct znbd_zone {
   uint8_t reserved[28]; /* zero */
 };
 
-/* A disk's geometry and limits. */
+/* A disk's geometry and limits.  An ordinary disk (ZNBD_MODEL_NONE) is one
+ * conventional zone of its whole size. */
 struct znbd_geometry {
   uint64_t size;         /* bytes of the disk */
   uint64_t zone_size;    /* bytes from one zone's start to the next */

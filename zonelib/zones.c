@@ -157,6 +157,68 @@ zones_load_list (void *opaque, uint32_t first, uint32_t last)
   return 0;
 }
 
+/* A report's pointer, relative; zones without one are readable up to their
+ * capacity. */
+static uint64_t
+mirrored_wp (const struct zones *zs, const struct zone *z,
+             const struct znbd_zone *info)
+{
+  uint64_t capacity = zones_capacity (zs, z);
+  uint64_t wp = info->wp - info->start;
+
+  if (z->type == ZNBD_ZONE_CONVENTIONAL)
+    return 0;
+  return info->cond == ZNBD_COND_EMPTY ? 0 : wp < capacity ? wp : capacity;
+}
+
+static uint8_t
+mirrored_flags (const struct znbd_zone *info)
+{
+  return (info->non_seq ? ZONE_NON_SEQ : 0) |
+    (info->reset ? ZONE_RESET_REC : 0);
+}
+
+int
+zones_load_mirrored (struct zones *zs, uint32_t i,
+                     const struct znbd_zone *info, struct zone_error *err)
+{
+  struct zone *z = &zs->zone[i];
+
+  if (zones_load_capacity (zs, i, info->capacity, err) == -1)
+    return -1;
+  zones_load_type (zs, i, info->type);
+  z->cond = info->cond;
+  z->wp = z->reserved = mirrored_wp (zs, z, info);
+  z->flags = mirrored_flags (info);
+  return 0;
+}
+
+uint64_t
+zones_stamp (struct zones *zs)
+{
+  return atomic_fetch_add_explicit (&zs->clock, 1, memory_order_relaxed) + 1;
+}
+
+void
+zones_touch (struct zones *zs, uint32_t i)
+{
+  atomic_store_explicit (&zs->zone[i].written, zones_stamp (zs),
+                         memory_order_relaxed);
+}
+
+void
+zones_mirror (struct zones *zs, uint32_t i, const struct znbd_zone *info)
+{
+  struct zone *z = &zs->zone[i];
+  uint64_t wp = mirrored_wp (zs, z, info);
+
+  limits_move (zs, i, info->cond);
+  z->flags = (z->flags & ~(ZONE_NON_SEQ | ZONE_RESET_REC)) |
+    mirrored_flags (info);
+  set_reserved (z, wp);
+  set_wp (zs, i, wp);
+}
+
 void
 zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info)
 {
@@ -213,11 +275,8 @@ reserve (struct zones *zs, uint32_t i, uint64_t end, enum zone_refusal *why)
 
   if (end > before)
     set_reserved (z, end);
-  if (zs->geometry.max_open)
-    atomic_store_explicit (&z->written,
-                           atomic_fetch_add_explicit (&zs->clock, 1,
-                                                      memory_order_relaxed)
-                           + 1, memory_order_relaxed);
+  if (zs->geometry.max_open || zs->mirrors)
+    zones_touch (zs, i);
   if (cond != ZNBD_COND_FULL && (!is_open (cond) || before == 0)) {
     *why = limits_open_implicit (zs, i);
     if (*why != ZONE_OK) {
@@ -259,7 +318,8 @@ admit_preferred (struct zones *zs, uint32_t i, uint64_t offset,
   if (offset < reserved && reserved != wp_of (z))
     return ZONE_ADMIT_DRAIN;    /* may touch what is in flight */
   non_seq = offset != reserved;
-  *gap = offset > reserved ? reserved : offset;
+  /* A device zeros what a jump of its pointer uncovers by itself. */
+  *gap = offset > reserved && !zs->mirrors ? reserved : offset;
   verdict = reserve (zs, i, offset + length, why);
   if (verdict == ZONE_ADMIT_GO && non_seq)
     z->flags |= ZONE_NON_SEQ;
@@ -390,7 +450,7 @@ zones_manage (struct zones *zs, uint32_t i, enum znbd_zone_op op)
     set_wp (zs, i, zones_capacity (zs, z));
     return ZONE_OK;
   case ZNBD_ZONE_RESET:
-    z->flags = 0;
+    z->flags &= ~(ZONE_NON_SEQ | ZONE_RESET_REC);
     set_reserved (z, 0);
     limits_move (zs, i, ZNBD_COND_EMPTY);
     set_wp (zs, i, 0);
@@ -418,6 +478,47 @@ zones_all_takes (const struct zone *z, enum znbd_zone_op op)
     return true;
   }
   return false;
+}
+
+/* The one place where the errno of a device becomes a refusal. */
+enum zone_refusal
+zones_limit_refusal (int error)
+{
+  switch (error) {
+  case EOVERFLOW:
+    return ZONE_REFUSED_ACTIVE;
+  case ETOOMANYREFS:
+    return ZONE_REFUSED_OPEN;
+  default:
+    return ZONE_OK;
+  }
+}
+
+enum zone_refusal
+zones_explain_write (struct zones *zs, uint32_t i, uint64_t offset,
+                     uint64_t end, int error)
+{
+  const struct zone *z = &zs->zone[i];
+  enum zone_refusal why = zones_limit_refusal (error);
+
+  if (why == ZONE_OK)
+    why = zones_check_access (z, true);
+  if (why == ZONE_OK && z->type == ZNBD_ZONE_SEQ_REQUIRED &&
+      (wp_of (z) < offset || wp_of (z) > end))
+    why = zones_cond (z) == ZNBD_COND_FULL
+      ? ZONE_REFUSED_FULL : ZONE_REFUSED_MOVED;
+  return why;
+}
+
+enum zone_refusal
+zones_explain_manage (struct zones *zs, uint32_t i, enum znbd_zone_op op,
+                      int error)
+{
+  enum zone_refusal why = zones_limit_refusal (error);
+  bool nothing;
+
+  return why != ZONE_OK ? why
+    : zones_manage_check (&zs->zone[i], op, &nothing);
 }
 
 /* The one place where an errno is chosen; the zone model's table. */
@@ -455,6 +556,7 @@ zones_refusal_errno (enum zone_refusal why, bool write)
   case ZONE_REFUSED_CONVENTIONAL:
   case ZONE_REFUSED_TRANSITION:
   case ZONE_REFUSED_RANGE:
+  case ZONE_REFUSED_MOVED:
     break;
   }
   return EINVAL;
@@ -464,7 +566,9 @@ void
 zones_refusal_text (struct zones *zs, enum zone_refusal why, uint32_t zone,
                     const char *what, char *buf, size_t size)
 {
-  const struct znbd_geometry *g = &zs->geometry;
+  /* Limits of mirrored zones are known to the store alone. */
+  const struct znbd_geometry *g = zs->mirrors
+    ? &zs->store->geometry : &zs->geometry;
   struct znbd_zone info = { 0 };
   char at[128] = "";
 
@@ -515,11 +619,16 @@ zones_refusal_text (struct zones *zs, enum zone_refusal why, uint32_t zone,
   case ZONE_REFUSED_GONE:
     TEXT ("ahead of the write pointer of %s when its client went", at);
   case ZONE_REFUSED_ACTIVE:
+    if (zs->mirrors && g->max_open) {
+      TEXT ("zone %" PRIu32 ": as many zones as may be are active (%" PRIu32
+            ") or open (%" PRIu32 ")", zone, g->max_active, g->max_open);
+    }
     TEXT ("zone %" PRIu32 ": the limit of %" PRIu32 " active zones is "
           "reached", zone, g->max_active);
   case ZONE_REFUSED_OPEN:
-    TEXT ("zone %" PRIu32 ": the limit of %" PRIu32 " open zones is reached "
-          "and all are explicitly open", zone, g->max_open);
+    TEXT ("zone %" PRIu32 ": the limit of %" PRIu32 " open zones is reached"
+          "%s", zone, g->max_open,
+          zs->mirrors ? "" : " and all are explicitly open");
   case ZONE_REFUSED_CONVENTIONAL:
     TEXT ("zone %" PRIu32 " is conventional", zone);
   case ZONE_REFUSED_TRANSITION:
@@ -528,6 +637,8 @@ zones_refusal_text (struct zones *zs, enum zone_refusal why, uint32_t zone,
     TEXT ("not whole zones from a zone's start");
   case ZONE_REFUSED_BEHIND:
     TEXT ("an earlier write of %s failed", at);
+  case ZONE_REFUSED_MOVED:
+    TEXT ("somebody else moved the write pointer of %s", at);
   }
 #undef TEXT
   snprintf (buf, size, "%s", what);

@@ -38,7 +38,9 @@ struct zone {
   uint8_t capacity_class;       /* index of zones.capacities */
   _Atomic uint64_t wp;          /* changed under lock */
   _Atomic uint64_t reserved;    /* changed under lock; reserved >= wp */
-  _Atomic uint64_t written;     /* stamp of the last admitted write */
+  _Atomic uint64_t written;     /* stamp of the last admitted write; where
+                                 * zones are mirrored, of the last change or
+                                 * of the report that was taken last */
   struct zdisk_request *busy;   /* disk-queue.c: the last of the circular
                                  * list of admitted and waiting requests */
   struct zdisk_request *parked; /* disk-queue.c: by offset */
@@ -47,7 +49,9 @@ _Static_assert (sizeof (struct zone) == 48, "memory a zone is promised");
 
 #define ZONE_NON_SEQ    1u
 #define ZONE_RESET_REC  2u      /* reset recommended */
-#define ZONE_FAILING    4u      /* a write failed; those behind it drain */
+#define ZONE_FAILING    4u      /* a write failed; those behind it drain, and
+                                 * where it is mirrored it is reported anew */
+#define ZONE_HELD       8u      /* an ALL form has it: nothing is admitted */
 
 /* The implicitly open zones in the order of their last write. */
 struct zones_lru {
@@ -60,6 +64,8 @@ struct zones {
   struct znbd_geometry geometry;
   struct zone *zone;
   struct store *store;          /* told of changes; may be NULL */
+  bool mirrors;                 /* the zones are the store's own: no limit is
+                                 * looked at here, see store.h */
   unsigned shift;               /* log2 of the zone size, or 0 */
   uint64_t capacities[256];
   unsigned ncapacities;
@@ -95,6 +101,7 @@ enum zone_refusal {
   ZONE_REFUSED_TRANSITION,
   ZONE_REFUSED_RANGE,           /* management of something not whole zones */
   ZONE_REFUSED_BEHIND,          /* an earlier write of the zone failed */
+  ZONE_REFUSED_MOVED,           /* somebody else moved the pointer */
 };
 
 /* Makes all zones: g->conventional ones first, the others empty; the last
@@ -119,6 +126,12 @@ struct zones_load_list {
   uint8_t cond;
 };
 int zones_load_list (void *opaque, uint32_t first, uint32_t last);
+
+/* All of a zone, as a store reports it that keeps its own; open ones stay
+ * open.  info fits the geometry but for what may vary: type, capacity. */
+int zones_load_mirrored (struct zones *zs, uint32_t i,
+                         const struct znbd_zone *info,
+                         struct zone_error *err);
 
 /* Where a zone stands; i < geometry.zones. */
 static inline uint32_t
@@ -199,6 +212,27 @@ void zones_settle (struct zones *zs, uint32_t i, uint64_t end);
 /* Admitted writes were not written and none is in flight any more:
  * what they reserved is free again. */
 void zones_rollback (struct zones *zs, uint32_t i);
+
+/* Mirrored zones.  A stamp is newer than all that came before; a zone is
+ * stamped (touched) with each of its changes, so that a report asked for
+ * earlier is known to be old.  zones_mirror takes the store's word for a
+ * zone with nothing in flight: condition, pointer, flags. */
+uint64_t zones_stamp (struct zones *zs);
+void zones_touch (struct zones *zs, uint32_t i);
+void zones_mirror (struct zones *zs, uint32_t i,
+                   const struct znbd_zone *info);
+
+/* What the store refused with error, or ZONE_OK where it is an error like
+ * any other's: of a write at offset of the zone, which others up to end
+ * followed, or of zone management, after the zone was mirrored again. */
+enum zone_refusal zones_explain_write (struct zones *zs, uint32_t i,
+                                       uint64_t offset, uint64_t end,
+                                       int error);
+enum zone_refusal zones_explain_manage (struct zones *zs, uint32_t i,
+                                        enum znbd_zone_op op, int error);
+
+/* Whether a store's error says that a limit is reached. */
+enum zone_refusal zones_limit_refusal (int error);
 
 /* Management, with no write of the zone in flight.  zones_manage_check
  * says whether there is something to do (*nothing) or why not;
