@@ -101,7 +101,8 @@ say_park (const struct zdisk_request *req, const char *what, uint64_t ms)
   pthread_mutex_unlock (&disk->park_lock);
   debug ("zone %" PRIu32 ": write of %" PRIu64 " at %" PRIu64 " %s %" PRIu64
          " ms; %" PRIu64 " bytes wait, %" PRIu64 " of this client",
-         w->zone, w->length, w->offset, what, ms, all, own);
+         w->zone, w->length, zones_start (&disk->zones, w->zone) + w->offset,
+         what, ms, all, own);
 }
 
 /* Unlinks the one that *link points to. */
