@@ -89,8 +89,10 @@ trace_reply (const struct request *req)
   const char *name = req->error ? strerrorname_np (req->error) : "ok";
   char text[200];
 
-  if (!debug_is_on (server_replies) &&
-      us < debug_flags.server_slow * UINT64_C (1000))
+  if (!(debug_flags.server_replies > 1 ||
+        (debug_flags.server_replies == 1 && req->error) ||
+        (debug_flags.server_slow > 0 &&
+         us >= debug_flags.server_slow * UINT64_C (1000))))
     return;
   describe (req, text, sizeof text);
   debug ("connection %d: reply %s: %s%s%s after %" PRIu64 " us",

@@ -230,6 +230,17 @@ try_nbdkit_zoned ()
              "$PLUGIN" ${params[@]+"${params[@]}"}
 }
 
+# start_zoned: for tests that look at both servers: nbdkit, or znbd-server
+# where the test was read by one that set served_by=znbd-server
+start_zoned ()
+{
+  if [ "${served_by:-nbdkit}" = znbd-server ]; then
+    start_znbd_server "$@"
+  else
+    start_nbdkit_zoned "$@"
+  fi
+}
+
 # start_znbd_server PARAMETER...: the project's own server, in place of
 # nbdkit: the same parameters, the same variables, and stop_nbdkit ends it
 start_znbd_server ()
@@ -237,6 +248,8 @@ start_znbd_server ()
   local i disk='' options=()
   for i; do
     case $i in
+      -*) options+=("$i") ;;
+      *-zones=*) disk+=,${i//,/+} ;;
       reorder-timeout=* | gap=*) options+=("--${i%%=*}" "${i#*=}") ;;
       size=*) disk=memory:${i#*=}$disk ;;
       *=*) disk+=,$i ;;

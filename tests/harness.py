@@ -158,6 +158,29 @@ class TAP:
         os._exit(0)
 
 
+# Which server Nbdkit stands for.  Tests whose server-*.py sets this look at
+# znbd-server: the parameters are the same.
+served_by = os.environ.get("ZNBD_SERVED_BY", "nbdkit")
+
+
+def znbd_server_arguments(params):
+    """nbdkit's parameters as znbd-server takes them."""
+    options, disk = [], []
+    for param in map(str, params):
+        key, equals, value = param.partition("=")
+        if key in ("reorder-timeout", "gap"):
+            options += ["--" + key, value]
+        elif key == "size":
+            disk.insert(0, "memory:" + value)
+        elif key == "file" or not equals:
+            disk.append(value or key)
+        elif key.endswith("-zones"):
+            disk.append(param.replace(",", "+"))
+        else:
+            disk.append(param)
+    return options + [",".join(disk)]
+
+
 class NbdkitError(Exception):
     """The server did not start: .status and .text (what it said)."""
 
@@ -190,6 +213,12 @@ class Nbdkit:
         self.argv = ["nbdkit", "-f", "-t", str(threads), "-U", self.socket,
                      "-P", self.pidfile, *options, plugin,
                      *[str(p) for p in params]]
+        if served_by == "znbd-server":
+            # Its reasons go to the client; here they are said as well.
+            self.argv = ["znbd-server", "-f", "-U", self.socket,
+                         "-P", self.pidfile, "-v", "-D", "server.replies=1",
+                         *options,
+                         *znbd_server_arguments(params)]
         self.env = dict(os.environ, **(env or {}))
         self.process = None
 

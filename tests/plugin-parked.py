@@ -13,7 +13,7 @@ import time
 
 import nbd
 
-from harness import TAP, run
+from harness import TAP, run, served_by
 from zone_table import EMPTY, FINISH, FULL, RESET, Served
 
 B = 4096
@@ -103,8 +103,9 @@ def gap_never_filled():
         tap.equal(w.answer(), "EINVAL", "never filled: it is refused")
         tap.ok(1.4 < w.age() < 15, "never filled: after the reorder timeout",
                w.age())
-        tap.like(server.log(), "zone 1 .*pointer 262144.*-t",
-                 "never filled: nbdkit says why")
+        tap.like(server.log(), "zone 1 .*pointer 262144" +
+                 (".*-t" if served_by == "nbdkit" else ""),
+                 "never filled: the server says why")
         tap.equal(server.table().written(1), 0,
                   "never filled: the pointer is where it was")
         h.pwrite(pattern(at(1), 4), at(1))
@@ -355,6 +356,10 @@ def reversed_order():
         tap.equal(server.table().conds(*range(8)), [FULL] * 8,
                   "in reverse: all zones are full")
 
+    # No thread of znbd-server's waits.
+    if served_by == "znbd-server":
+        return
+
     # Too few threads: the one that all wait for is not even read.  They are
     # refused, and that is all that happens.
     with serve("reorder-timeout=500ms", threads=8) as server:
@@ -411,7 +416,8 @@ def budget():
         h.pwrite(pattern(0, mib), 0)
         tap.equal([w.answer() for w in writes], ["ok"] * 32,
                   "budget: what fills the gap gets through")
-        tap.equal(bytes(h.pread(33 * mib * B, 0)), pattern(0, 33 * mib),
+        tap.equal(bytes(h.pread(mib * B, 0) + h.pread(32 * mib * B, mib * B)),
+                  pattern(0, 33 * mib),
                   "budget: the data is right")
 
 

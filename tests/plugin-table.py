@@ -192,7 +192,10 @@ def not_requests():
             junk[HEADER + RECORD * i + 28] = 0
         table.h.pwrite(junk, 0)
         tap.equal(table.raw(), before, "all other bytes set")
-        table.h.zero(len(before), 0)
+        if table.h.can_zero():
+            table.h.zero(len(before), 0)
+        else:
+            table.h.pwrite(bytes(len(before)), 0)
         tap.equal(table.raw(), before, "zeroed")
         tap.ok(not table.h.can_trim(), "the table is not trimmed")
 

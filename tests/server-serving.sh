@@ -355,6 +355,9 @@ except nbd.Error:
   pass'
 like "$out" 'reply cookie [0-9]+ WRITE 4096 at 0: EINVAL, .*below the write pointer of zone 0.* after [0-9]+ us' \
      "-D server.replies"
+unlike "$out" ': ok after' "... but not those without error"
+said server.replies=2 'h.pread(4096, 0)'
+like "$out" 'READ 4096 at 0: ok after [0-9]+ us$' "-D server.replies=2 does"
 said server.slow=300 'h.trim(4 << 20, 0); h.pread(4096, 0)
 try:
   h.pwrite(bytes(4096), 8192)

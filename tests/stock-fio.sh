@@ -36,7 +36,7 @@ print(total)
 END
 }
 
-start_nbdkit_zoned size=64M zone-size=4M reorder-timeout=5s
+start_zoned size=64M zone-size=4M reorder-timeout=5s
 job "4 KiB" --bs=4k --size=16M
 is "$(written)" $((16 << 20)) "4 KiB: all of it is below pointers"
 job "64 KiB" --bs=64k --offset=16M --size=32M
@@ -45,26 +45,26 @@ job "12 KiB, across zone ends" --bs=12k --offset=48M --size=15M
 stop_nbdkit
 
 # Two jobs, two connections, each its zones.
-start_nbdkit_zoned size=64M zone-size=4M reorder-timeout=5s
+start_zoned size=64M zone-size=4M reorder-timeout=5s
 job "two jobs" --bs=16k --numjobs=2 --size=32M --offset_increment=32M
 is "$(written)" $((64 << 20)) "two jobs: all zones are full"
 stop_nbdkit
 
 # Capacity below the zone size, as fio's strided mode takes it.
-start_nbdkit_zoned size=64M zone-size=4M zone-capacity=3M reorder-timeout=5s
+start_zoned size=64M zone-size=4M zone-capacity=3M reorder-timeout=5s
 job "capacity below size" --bs=32k --size=48M --io_size=48M \
     --zonemode=strided --zonesize=3M --zonerange=3M --zoneskip=1M
 stop_nbdkit
 
 # In an image, with a flush after each 16 writes.
 znbd create --size 64M --zone-size 4M image.zbd >/dev/null
-start_nbdkit_zoned image.zbd reorder-timeout=5s
+start_zoned image.zbd reorder-timeout=5s
 job "image with flushes" --bs=16k --size=32M --fsync=16
 is "$(written)" $((32 << 20)) "image with flushes: all of it is there"
 stop_nbdkit
 
 # Read at random, checked by the headers that fio wrote.
-start_nbdkit_zoned size=64M zone-size=4M reorder-timeout=5s
+start_zoned size=64M zone-size=4M reorder-timeout=5s
 job "for reading" --bs=4k --size=16M --do_verify=0
 run fio --name=zones --ioengine=nbd --uri="$uri" --thread --rw=randread \
     --iodepth=32 --bs=4k --size=16M --verify=crc32c --verify_fatal=1
@@ -72,7 +72,7 @@ is "$status" 0 "random reads are verified"
 stop_nbdkit
 
 # fio would see it.
-start_nbdkit_zoned size=64M zone-size=4M conventional=16
+start_zoned size=64M zone-size=4M conventional=16
 job "for damage" --bs=4k --size=4M --do_verify=0
 nbdsh -u "$uri" -c 'h.pwrite(b"x" * 4096, 8192)'
 run fio --name=zones --ioengine=nbd --uri="$uri" --thread --rw=read \

@@ -6,8 +6,6 @@
 . ./functions.sh
 requires nbdkit nbdcopy nbdsh znbd dd cmp
 
-start=${start:-start_nbdkit_zoned}
-
 mib=24
 # Zones that neither the file nor nbdcopy's requests are multiples of: many
 # requests end in the next zone.
@@ -79,7 +77,7 @@ copy ()
   is "$(pointers "$zones_uri")" "$wanted" "pointers, $desc"
 }
 
-"$start" "${disk[@]}" reorder-timeout=5s
+start_zoned "${disk[@]}" reorder-timeout=5s
 
 copy "a file" data
 copy "a file, one connection" -C 1 data
@@ -126,7 +124,7 @@ again_and_again "in memory"
 stop_nbdkit
 
 znbd create --size 32M --zone-size 1088k image.zbd >/dev/null
-"$start" image.zbd reorder-timeout=5s
+start_zoned image.zbd reorder-timeout=5s
 again_and_again "in an image"
 stop_nbdkit
 
@@ -137,7 +135,7 @@ for at in 0 3 4 5 11 17 23; do
   dd if=data of=holes bs=1M count=1 skip=$at seek=$at conv=notrunc status=none
 done
 truncate -s $((32 << 20)) holes
-"$start" "${disk[@]}" reorder-timeout=5s
+start_zoned "${disk[@]}" reorder-timeout=5s
 ok "in, a sparse file, zeros written" nbdcopy holes "$uri"
 ok "out, a sparse file" nbdcopy "$uri" back
 same holes back "the same, a sparse file"
@@ -146,7 +144,7 @@ stop_nbdkit
 # With holes left out the gaps are gap=zero's to fill.  (Zones that requests
 # fit into: one that goes on into the next zone may find that it has been
 # filled on beyond it.)
-"$start" size=32M zone-size=1M reorder-timeout=200ms gap=zero
+start_zoned size=32M zone-size=1M reorder-timeout=200ms gap=zero
 ok "in, a sparse file, gap=zero" nbdcopy --destination-is-zero holes "$uri"
 rm back
 ok "out, a sparse file, gap=zero" nbdcopy "$uri" back
@@ -156,7 +154,7 @@ stop_nbdkit
 # Between zoned disks, pointers too; capacity below size.  nbdcopy rounds
 # what it copies up to whole requests.
 disk=(size=16M zone-size=1M zone-capacity=768k conventional=2)
-"$start" "${disk[@]}"
+start_zoned "${disk[@]}"
 from=$uri from_zones=$zones_uri
 nbdsh -u "$from" -c - <<'END'
 import os
@@ -165,7 +163,7 @@ h.pwrite(os.urandom(100 * k), 500 * k)
 for zone, length in (2, 768), (3, 4), (5, 512), (9, 764), (15, 256):
     h.pwrite(os.urandom(length * k), zone * 1024 * k)
 END
-"$start" "${disk[@]}" reorder-timeout=5s
+start_zoned "${disk[@]}" reorder-timeout=5s
 ok "from zoned to zoned" \
    nbdcopy --destination-is-zero --sparse=0 --request-size=4096 \
            "$from" "$uri"

@@ -5,7 +5,7 @@
 . ./functions.sh
 requires nbdkit nbdinfo nbdsh
 
-start_nbdkit_zoned size=1M zone-size=128k zone-capacity=96k conventional=1 \
+start_zoned size=1M zone-size=128k zone-capacity=96k conventional=1 \
                    max-open=3 max-active=5
 
 # The export NAME out of nbdinfo --list.
@@ -89,7 +89,7 @@ is "$(map "$zones_uri")" "0 4608 0 data" "the map of the table"
 stop_nbdkit
 
 # A disk of many zones, more than a reply holds, and of a terabyte.
-start_nbdkit_zoned size=1T zone-size=256M
+start_zoned size=1T zone-size=256M
 is "$(map "$uri")" "0 1099511627776 3 hole,zero" "the map of a terabyte"
 nbdsh -u "$uri" -c - <<'END'
 for zone in range(0, 4096, 2):
@@ -100,7 +100,7 @@ is "$(map "$uri" | awk '{ n[$4]++ } END { print n["data"], n["hole,zero"] }')" \
 stop_nbdkit
 
 # nbdkit -r
-start_nbdkit_zoned -r size=1M zone-size=128k
+start_zoned -r size=1M zone-size=128k
 ok "nbdinfo --is read-only, with -r" nbdinfo --is read-only "$uri"
 ok "nbdinfo --is read-only of the table, with -r" \
    nbdinfo --is read-only "$zones_uri"

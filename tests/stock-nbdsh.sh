@@ -4,7 +4,7 @@
 . ./functions.sh
 requires nbdkit nbdsh
 
-start_nbdkit_zoned size=1M zone-size=128k conventional=1 read-only-zones=6 \
+start_zoned size=1M zone-size=128k conventional=1 read-only-zones=6 \
                    offline-zones=7
 
 # conds: of all zones, by the table

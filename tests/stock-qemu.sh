@@ -16,7 +16,7 @@ qio ()
   run qemu-io -f raw -t writeback "${args[@]}" "$uri"
 }
 
-start_nbdkit_zoned size=32M zone-size=4M conventional=1
+start_zoned size=32M zone-size=4M conventional=1
 
 run qemu-img info --output=json "$uri"
 is "$status" 0 "qemu-img info"
@@ -93,12 +93,12 @@ stop_nbdkit
 
 # Straight in.  qemu keeps several writes in flight.
 dd if=/dev/urandom of=in.raw bs=1M count=32 status=none
-start_nbdkit_zoned size=32M zone-size=4M
+start_zoned size=32M zone-size=4M
 ok "qemu-img convert, in" qemu-img convert -n -S 0 -f raw -O raw in.raw "$uri"
 ok "qemu-img convert, in: compared" \
    qemu-img compare -f raw -F raw in.raw "$uri"
 stop_nbdkit
-start_nbdkit_zoned size=32M zone-size=4M
+start_zoned size=32M zone-size=4M
 ok "qemu-img convert, in, out of order" \
    qemu-img convert -n -S 0 -W -m 16 -f raw -O raw in.raw "$uri"
 ok "qemu-img convert, in, out of order: compared" \

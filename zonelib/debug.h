@@ -20,7 +20,7 @@
 #define DEBUG_FLAGS(F) \
   F (server, options, "1: each option of a handshake") \
   F (server, requests, "1: each request's header as it comes") \
-  F (server, replies, "1: each reply, its error and the time it took") \
+  F (server, replies, "1: replies that are errors, and why; 2: all, with times") \
   F (server, slow, "N: replies that took N ms or more") \
   F (zones, transition, "1: each change of a zone's condition") \
   F (disk, park, "1: writes ahead of a pointer: when they wait, and go on") \
