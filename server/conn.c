@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "append.h"
+#include "conn-tls.h"
 #include "debug.h"
 #include "handshake.h"
 #include "log.h"
@@ -138,6 +139,8 @@ conn_kill (struct conn *c, const char *why)
     return;
   if (why)
     log_verbose ("connection %d dropped: %s", c->fd, why);
+  if (c->tls && !c->sending)
+    conn_tls_last_words (c);
   end_with (c, CONN_DEAD);
   shutdown (c->fd, SHUT_RDWR);
   give_up_waiting (c);
@@ -158,6 +161,7 @@ conn_free (struct conn *c)
     loop->conns = c->next;
   loop->nwatched--;
   appends_free (c->appends);
+  conn_tls_free (c);
   close (c->fd);
   free (c->in);
   free (c->out);
@@ -321,6 +325,11 @@ conn_send (struct conn *c)
   unsigned n = 0, i;
 
   c->send_msg.msg_iov = c->send_iov;
+  if (c->tls && conn_tls_is_begun (c)) {
+    if (conn_tls_encrypt (c))
+      submit_send (c);
+    return;
+  }
   if (c->out_len > 0) {
     c->send_iov[0].iov_base = c->out;
     c->send_iov[0].iov_len = c->out_len;
@@ -380,9 +389,27 @@ send_done (struct ring_op *op, int res)
     memmove (c->out, c->out + c->out_sending, c->out_len);
     c->out_sending = 0;
   }
+  if (c->tls)
+    conn_tls_sent (c);
   free_requests (c->sent);
   c->sent = NULL;
   conn_touch (c);
+}
+
+/* n bytes have come to where recv_iov says. */
+static void
+received (struct conn *c, size_t n)
+{
+  size_t direct;
+
+  if (c->filling && c->filling->buf) {
+    direct = c->recv_msg.msg_iovlen > 1 ? c->recv_iov[0].iov_len : 0;
+    if (direct > n)
+      direct = n;
+    c->payload_left -= direct;
+    n -= direct;
+  }
+  c->in_end += n;
 }
 
 static void
@@ -390,7 +417,6 @@ recv_done (struct ring_op *op, int res)
 {
   struct conn *c = (struct conn *)
     ((char *) op - offsetof (struct conn, recv_op));
-  size_t n = res, direct;
 
   c->receiving = false;
   conn_touch (c);
@@ -405,21 +431,19 @@ recv_done (struct ring_op *op, int res)
   }
   if (c->phase >= CONN_DRAINING)
     return;
-  if (c->filling && c->filling->buf) {
-    direct = c->recv_msg.msg_iovlen > 1 ? c->recv_iov[0].iov_len : 0;
-    if (direct > n)
-      direct = n;
-    c->payload_left -= direct;
-    n -= direct;
-  }
-  c->in_end += n;
+  if (c->tls)
+    conn_tls_received (c, res);
+  else
+    received (c, res);
 }
 
+/* Receives, or takes what TLS has received already. */
 static void
 conn_receive (struct conn *c)
 {
-  struct io_uring_sqe *sqe = ring_sqe (&c->loop->ring);
+  struct io_uring_sqe *sqe;
   unsigned n = 0;
+  ssize_t r;
 
   if (c->in_start > 0) {
     c->in_end -= c->in_start;
@@ -435,6 +459,12 @@ conn_receive (struct conn *c)
   c->recv_iov[n++].iov_len = RECV_SIZE - c->in_end;
   c->recv_msg.msg_iov = c->recv_iov;
   c->recv_msg.msg_iovlen = n;
+  if (c->tls && (r = conn_tls_decrypt (c)) != 0) {
+    if (r > 0)
+      received (c, r);
+    return;
+  }
+  sqe = ring_sqe (&c->loop->ring);
   io_uring_prep_recvmsg (sqe, c->fd, &c->recv_msg, 0);
   c->recv_op.done = recv_done;
   ring_set_op (&c->loop->ring, sqe, &c->recv_op);
@@ -484,6 +514,12 @@ conn_parse (struct conn *c)
       request_start (req);
       continue;
     }
+    if (c->phase == CONN_TLS) {
+      if (!conn_tls_handshake (c))
+        return false;
+      if (c->phase == CONN_TLS)
+        return true;
+    }
     if (c->phase == CONN_TRANSMISSION) {
       if (conn_is_full (c))
         return false;
@@ -504,7 +540,7 @@ conn_parse (struct conn *c)
 void
 conn_look (struct conn *c)
 {
-  if (c->phase < CONN_DRAINING && !c->receiving && conn_parse (c))
+  while (c->phase < CONN_DRAINING && !c->receiving && conn_parse (c))
     conn_receive (c);
   if (c->phase >= CONN_DRAINING)
     drop_filling (c);

@@ -26,6 +26,7 @@
 struct appends;
 struct conn;
 struct loop;
+struct tls;
 
 /* A read is sent as at most this many pieces of data and holes. */
 #define READ_PIECES 8
@@ -97,6 +98,7 @@ enum context {
 enum conn_phase {
   CONN_FLAGS,                   /* the client's handshake flags come next */
   CONN_OPTIONS,
+  CONN_TLS,                     /* STARTTLS was accepted: TLS's handshake */
   CONN_TRANSMISSION,
   CONN_DRAINING,                /* nothing is read any more; answers go out */
   CONN_DEAD,                    /* nothing goes out either */
@@ -111,6 +113,7 @@ struct conn {
   struct conn *dirty_next;
   bool dirty;                   /* to be looked at before the loop waits */
   int fd;
+  struct tls *tls;              /* NULL: plain; see conn-tls.h */
   enum conn_phase phase;
   bool stopping;                /* the drain has begun: parked writes gone */
 

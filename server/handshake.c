@@ -12,10 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conn-tls.h"
 #include "debug.h"
 #include "handshake.h"
 #include "log.h"
 #include "loop.h"
+#include "tls.h"
 #include "trace.h"
 
 /* An option's data.  More is skipped, up to what is beyond all reason. */
@@ -300,12 +302,60 @@ option_replies (struct conn *c, uint32_t option, struct option_data d)
   }
 }
 
+/* What came behind this option in plain text may be from someone on the way,
+ * and would be taken for what the client says by TLS; so may be what was
+ * negotiated before. */
+static void
+option_starttls (struct conn *c, struct option_data d)
+{
+  if (d.left > 0)
+    option_error (c, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID,
+                  "this option has no data");
+  else if (c->tls)
+    option_error (c, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID,
+                  "this is TLS already");
+  else if (!tls_is_offered ())
+    option_error (c, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY,
+                  "this server is run without TLS");
+  else if (d.behind > 0)
+    conn_kill (c, "sends something in plain text behind NBD_OPT_STARTTLS");
+  else {
+    c->structured = c->extended = false;
+    c->contexts = 0;
+    c->contexts_export = NULL;
+    option_reply (c, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
+    conn_tls_begin (c);
+  }
+}
+
+/* Nothing else is answered before TLS where that is required. */
+static bool
+needs_tls (const struct conn *c, uint32_t option)
+{
+  return tls_is_required () && c->tls == NULL &&
+    option != NBD_OPT_STARTTLS && option != NBD_OPT_ABORT;
+}
+
+static void
+refuse_without_tls (struct conn *c, uint32_t option)
+{
+  if (option == NBD_OPT_EXPORT_NAME)
+    conn_kill (c, "asks for an export without TLS");
+  else
+    option_error (c, option, NBD_REP_ERR_TLS_REQD,
+                  "this server wants TLS first");
+}
+
 static void
 handle_option (struct conn *c, uint32_t option, struct option_data d)
 {
   if (!c->fixed && option != NBD_OPT_EXPORT_NAME) {
     /* Such a client does not understand replies. */
     conn_kill (c, "sends options without NBD_FLAG_C_FIXED_NEWSTYLE");
+    return;
+  }
+  if (needs_tls (c, option)) {
+    refuse_without_tls (c, option);
     return;
   }
   switch (option) {
@@ -320,12 +370,7 @@ handle_option (struct conn *c, uint32_t option, struct option_data d)
     option_list (c, d);
     break;
   case NBD_OPT_STARTTLS:
-    if (d.left > 0)
-      option_error (c, option, NBD_REP_ERR_INVALID,
-                    "this option has no data");
-    else
-      option_error (c, option, NBD_REP_ERR_POLICY,
-                    "this server is without TLS");
+    option_starttls (c, d);
     break;
   case NBD_OPT_INFO:
   case NBD_OPT_GO:
@@ -393,14 +438,18 @@ handshake_parse (struct conn *c, const uint8_t *p, size_t n)
   }
   if (length > OPTION_MAX) {
     c->skip = length;
-    option_error (c, option, NBD_REP_ERR_TOO_BIG,
-                  "an option has at most %u bytes", OPTION_MAX);
+    if (needs_tls (c, option))
+      refuse_without_tls (c, option);
+    else
+      option_error (c, option, NBD_REP_ERR_TOO_BIG,
+                    "an option has at most %u bytes", OPTION_MAX);
     return sizeof head;
   }
   if (debug_is_on (server_options))
     debug ("connection %d: %s, %u bytes", c->fd, trace_option (option),
            length);
   handle_option (c, option, (struct option_data) {
-      .p = p + sizeof head, .left = length });
+      .p = p + sizeof head, .left = length,
+      .behind = n - sizeof head - length });
   return sizeof head + length;
 }

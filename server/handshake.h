@@ -29,6 +29,7 @@ void option_error (struct conn *c, uint32_t option, uint32_t type,
 struct option_data {
   const uint8_t *p;
   size_t left;
+  size_t behind;                /* bytes that came after the option */
 };
 bool option_u16 (struct option_data *d, uint16_t *v);
 bool option_u32 (struct option_data *d, uint32_t *v);

@@ -21,6 +21,7 @@
 
 #include "listen.h"
 #include "log.h"
+#include "tls.h"
 
 #define BACKLOG SOMAXCONN
 #define DEFAULT_PORT "10809"
@@ -76,6 +77,28 @@ put_escaped (FILE *f, const char *s)
       fprintf (f, "%%%02X", (unsigned char) *s);
 }
 
+/* Where clients have to use TLS: what they can do so with, which is no
+ * secret but a file's name. */
+static void
+put_tls (FILE *f, char before)
+{
+  if (!tls_is_required ())
+    return;
+  fputc (before, f);
+  fputs (tls_psk_file () ? "tls-psk-file=" : "tls-certificates=", f);
+  put_escaped (f, tls_psk_file () ? tls_psk_file () : tls_certificates ());
+}
+
+static void
+put_scheme (FILE *f, const char *transport)
+{
+  fprintf (f, "nbd%s%s://", tls_is_required () ? "s" : "", transport);
+  if (tls_is_required () && tls_psk_user ()) {
+    put_escaped (f, tls_psk_user ());
+    fputc ('@', f);
+  }
+}
+
 static int
 make_uri (struct listener *l, const struct options *o, const char *host)
 {
@@ -85,18 +108,21 @@ make_uri (struct listener *l, const struct options *o, const char *host)
   if (f == NULL)
     return -1;
   if (l->unix_path) {
-    fprintf (f, "nbd+unix:///");
+    put_scheme (f, "+unix");
+    fputc ('/', f);
     put_escaped (f, o->name);
-    fprintf (f, "?socket=");
+    fputs ("?socket=", f);
     put_escaped (f, l->unix_path);
+    put_tls (f, '&');
   }
   else {
-    fprintf (f, "%s://", l->vsock ? "nbd+vsock" : "nbd");
+    put_scheme (f, l->vsock ? "+vsock" : "");
     fprintf (f, strchr (host, ':') ? "[%s]:%s" : "%s:%s", host, l->port);
     if (*o->name) {
       fputc ('/', f);
       put_escaped (f, o->name);
     }
+    put_tls (f, '?');
   }
   return fclose (f);
 }

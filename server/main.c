@@ -30,6 +30,7 @@
 #include "loop.h"
 #include "memory.h"
 #include "options.h"
+#include "tls.h"
 
 /* An image that may not be written is served read-only. */
 static struct store *
@@ -82,6 +83,10 @@ start_command (const struct options *o, const struct listener *l,
   sigprocmask (SIG_SETMASK, mask, NULL);
   setenv ("uri", l->uri, 1);
   setenv ("unixsocket", l->unix_path ? l->unix_path : "", 1);
+  if (o->tls != TLS_OFF)
+    setenv ("tls", o->tls == TLS_REQUIRE ? "2" : "1", 1);
+  else
+    unsetenv ("tls");
   setenv ("port", l->port ? l->port : "", 1);
   execl ("/bin/sh", "sh", "-c", o->run, (char *) NULL);
   log_error ("/bin/sh: %s", strerror (errno));
@@ -171,6 +176,8 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
   bool managed = notify_begin (), background;
   sigset_t mask, old;
 
+  if (tls_load (o, err) == -1)
+    return -1;
   if (exports_init (disk, o->name, o->readonly) == -1)
     return zone_error (err, ENOMEM, "no memory for the exports");
   if (listener_open (l, o, err) == -1)
@@ -243,5 +250,6 @@ main (int argc, char *argv[])
   }
   loops_free ();
   exports_free ();
+  tls_unload ();
   return status;
 }

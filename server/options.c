@@ -37,6 +37,12 @@ static const char help[] =
   "      --reorder-timeout T  how long a write ahead of its zone's pointer\n"
   "                           waits, like 500ms or 2s (default: 1s)\n"
   "      --gap error|zero     what then: refuse it (default), or fill the gap\n"
+  "TLS, see the man page:\n"
+  "      --tls off|on|require whether clients may or must use it\n"
+  "      --tls-certificates DIR with ca-cert.pem, server-cert.pem and\n"
+  "                           server-key.pem\n"
+  "      --tls-psk FILE       keys that psktool made, and no certificates\n"
+  "      --tls-verify-peer    clients need a certificate too\n"
   "How to run:\n"
   "  -f, --foreground         do not go into the background\n"
   "  -P, --pidfile FILE       write the process id there, once ready\n"
@@ -60,7 +66,8 @@ static const char help[] =
 
 enum {
   OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_GAP, OPT_RUN,
-  OPT_EXIT_WITH_PARENT, OPT_HELP, OPT_LOG, OPT_VSOCK,
+  OPT_EXIT_WITH_PARENT, OPT_HELP, OPT_LOG, OPT_VSOCK, OPT_TLS,
+  OPT_TLS_CERTIFICATES, OPT_TLS_PSK, OPT_TLS_VERIFY_PEER,
 };
 
 static const struct option long_options[] = {
@@ -74,6 +81,10 @@ static const struct option long_options[] = {
   { "read-only", no_argument, NULL, 'r' },
   { "reorder-timeout", required_argument, NULL, OPT_REORDER_TIMEOUT },
   { "gap", required_argument, NULL, OPT_GAP },
+  { "tls", required_argument, NULL, OPT_TLS },
+  { "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
+  { "tls-psk", required_argument, NULL, OPT_TLS_PSK },
+  { "tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER },
   { "foreground", no_argument, NULL, 'f' },
   { "pidfile", required_argument, NULL, 'P' },
   { "threads", required_argument, NULL, 't' },
@@ -129,6 +140,33 @@ parse_threads (const char *value)
       n > 1024)
     die ("--threads %s is not a number from 1 to 1024", value);
   return n;
+}
+
+static enum tls_mode
+parse_tls (const char *value)
+{
+  if (strcmp (value, "off") == 0)
+    return TLS_OFF;
+  if (strcmp (value, "on") == 0)
+    return TLS_ON;
+  if (strcmp (value, "require") != 0)
+    die ("--tls %s is neither off nor on nor require", value);
+  return TLS_REQUIRE;
+}
+
+static void
+check_tls (struct options *o, bool mode_given)
+{
+  if (o->tls_psk && o->tls_certificates)
+    die ("--tls-psk and --tls-certificates exclude each other");
+  if (o->tls_psk && o->tls_verify_peer)
+    die ("--tls-verify-peer is for certificates: with --tls-psk every client "
+         "has shown that it has a key");
+  /* As nbdkit has it: who names keys wants them used. */
+  if (!mode_given && (o->tls_psk || o->tls_certificates))
+    o->tls = TLS_ON;
+  if (!mode_given && o->tls_verify_peer && o->tls == TLS_OFF)
+    die ("--tls-verify-peer needs --tls=on or --tls=require");
 }
 
 static void
@@ -208,6 +246,7 @@ options_parse (int argc, char *argv[], struct options *o)
   static const struct zdisk_options disk = ZDISK_OPTIONS_DEFAULT;
   long cpus = sysconf (_SC_NPROCESSORS_ONLN);
   struct zone_error err;
+  bool tls_given = false;
   int c;
 
   memset (o, 0, sizeof *o);
@@ -227,6 +266,13 @@ options_parse (int argc, char *argv[], struct options *o)
       o->name = optarg;
       break;
     case 'r': o->readonly = true; break;
+    case OPT_TLS:
+      o->tls = parse_tls (optarg);
+      tls_given = true;
+      break;
+    case OPT_TLS_CERTIFICATES: o->tls_certificates = optarg; break;
+    case OPT_TLS_PSK: o->tls_psk = optarg; break;
+    case OPT_TLS_VERIFY_PEER: o->tls_verify_peer = true; break;
     case 'f': o->foreground = true; break;
     case 'P': o->pidfile = optarg; break;
     case 't': o->threads = parse_threads (optarg); break;
@@ -262,6 +308,7 @@ options_parse (int argc, char *argv[], struct options *o)
          : "give one IMAGE or memory:SIZE,zone-size=SIZE, not several");
   parse_disk (argv[optind], o);
   check_together (o);
+  check_tls (o, tls_given);
   if (identity_find (&o->identity, &err) == -1)
     die ("%s", err.text);
 }

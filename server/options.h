@@ -11,6 +11,8 @@
 #include "log.h"
 #include "store.h"
 
+enum tls_mode { TLS_OFF, TLS_ON, TLS_REQUIRE };
+
 struct options {
   const char *image;            /* a path, or NULL: a disk in memory */
   struct store_geometry geometry;       /* of the disk in memory */
@@ -22,6 +24,10 @@ struct options {
   const char *name;             /* of the disk's export */
   const char *pidfile;
   const char *run;
+  enum tls_mode tls;
+  const char *tls_certificates; /* a folder, or NULL: the default one */
+  const char *tls_psk;          /* a file of keys, in place of certificates */
+  bool tls_verify_peer;
   bool readonly;
   bool foreground;
   bool exit_with_parent;
