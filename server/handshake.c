@@ -127,15 +127,15 @@ no_export (struct conn *c, uint32_t option, const char *name, size_t length)
                   exports[0].name);
 }
 
+/* The same for INFO and GO: what a client is told it may count on. */
 static uint16_t
-flags_of (const struct conn *c, const struct export *e, uint32_t option)
+flags_of (const struct conn *c, const struct export *e)
 {
   uint16_t flags = export_flags (e);
 
   if (c->structured || c->extended)
     flags |= NBD_FLAG_SEND_DF;
-  if (c->extended && (option == NBD_OPT_INFO ||
-                      (c->contexts && c->contexts_export == e)))
+  if (c->extended && c->contexts && c->contexts_export == e)
     flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
   return flags;
 }
@@ -176,7 +176,7 @@ option_export_name (struct conn *c, struct option_data d)
     return;
   }
   reply.size = htobe64 (e->size);
-  reply.flags = htobe16 (flags_of (c, e, NBD_OPT_EXPORT_NAME));
+  reply.flags = htobe16 (flags_of (c, e));
   if (!begin (c, e))
     return;
   conn_out (c, &reply, sizeof reply);
@@ -271,7 +271,7 @@ option_info (struct conn *c, uint32_t option, struct option_data d)
   }
 
   reply.size = htobe64 (e->size);
-  reply.flags = htobe16 (flags_of (c, e, option));
+  reply.flags = htobe16 (flags_of (c, e));
   option_reply (c, option, NBD_REP_INFO, &reply, sizeof reply);
   info_block_size (c, option, e);
   if (name)

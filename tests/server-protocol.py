@@ -113,6 +113,10 @@ def options(server):
         tap.equal(r.option(option)[0].type, n.ERR_INVALID,
                   "option %d after EXTENDED_HEADERS" % option)
     r.go("", option=n.OPT_INFO)
+    tap.ok(not r.flags & n.BLOCK_STATUS_PAYLOAD,
+           "no payload filters where no context is selected")
+    r.meta(n.OPT_SET_META_CONTEXT, ["base:allocation"])
+    r.go("", option=n.OPT_INFO)
     tap.ok(r.flags & n.BLOCK_STATUS_PAYLOAD,
            "payload filters with extended headers")
     tap.equal(r.option(n.OPT_LIST, b"x" * 100000)[0].type, n.ERR_TOO_BIG,
