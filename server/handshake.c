@@ -55,16 +55,29 @@ option_reply (struct conn *c, uint32_t option, uint32_t type,
     conn_out (c, data, length);
 }
 
+/* Ends a text of n bytes that was cut off before a character, not in one. */
+static void
+mend_end (char *text, size_t n)
+{
+  while (n > 0 && ((unsigned char) text[n - 1] & 0xc0) == 0x80)
+    n--;
+  if (n > 0 && (unsigned char) text[n - 1] >= 0xc0)
+    text[n - 1] = '\0';
+}
+
 void
 option_error (struct conn *c, uint32_t option, uint32_t type,
               const char *fs, ...)
 {
   char text[256];
   va_list args;
+  int n;
 
   va_start (args, fs);
-  vsnprintf (text, sizeof text, fs, args);
+  n = vsnprintf (text, sizeof text, fs, args);
   va_end (args);
+  if (n >= (int) sizeof text)
+    mend_end (text, sizeof text - 1);
   log_verbose ("connection %d: option %u: %s", c->fd, option, text);
   option_reply (c, option, type, text, strlen (text));
 }
