@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The load generator and the comparison of bench/: that they do what they
+are told, and that what goes wrong is an error and never a figure."""
+
+import json
+import os
+import shutil
+
+from harness import TAP, ZnbdServer, connect, run, top_builddir, top_srcdir
+
+tap = TAP()
+M = 1 << 20
+nbd_load = os.path.join(top_builddir, "bench/nbd-load")
+if not os.path.exists(nbd_load):
+    tap.skip_all("nbd-load is not built: make -C bench check")
+
+MEMORY = "memory:64M,zone-size=8M,conventional=4"
+
+
+def load(server, *args):
+    status, out, err = run(nbd_load, "--unix", server.socket, *args)
+    return status, json.loads(out) if status == 0 else None, err
+
+
+with ZnbdServer(MEMORY) as server:
+    status, r, err = load(server, "--write", "--zone-size", "8M",
+                          "--offset", "32M", "--length", "24M",
+                          "--connections", "2", "--depth", "8")
+    tap.equal((status, err), (0, ""), "zones are written in order")
+    h = connect(server.uri)
+    wanted = 24 * M // 4096
+    tap.equal(r["requests"], wanted, "each block of three zones, once")
+    tap.equal(h.pread(24 * M, 32 * M), b"z" * (24 * M), "and all is there")
+    tap.equal(h.pread(8 * M, 56 * M), bytes(8 * M), "but nothing behind it")
+    h.shutdown()
+
+    for options in ([], ["--structured"], ["--random", "--structured"],
+                    ["--random", "--connections", "4", "--depth", "3"],
+                    ["--block-size", "256k", "--depth", "16"],
+                    ["--block-size", "256k", "--structured"]):
+        # Half of it lies above pointers: holes, where they may be sent.
+        status, r, err = load(server, "--count", "500", *options)
+        tap.equal((status, err, r and r["requests"]), (0, "", 500),
+                  "reads: " + (" ".join(options) or "no options"))
+    latency = r["latency_us"]
+    tap.ok(0 < latency["p50"] <= latency["p99"] <= latency["max"] * 1.02,
+           "latencies are in order", latency)
+    tap.ok(r["requests_per_second"] * r["seconds"] > 499, "so is the rate", r)
+
+    status, r, err = load(server, "--seconds", "0.3", "--random")
+    tap.ok(status == 0 and 0.3 <= r["seconds"] < 5, "it keeps to its time", r)
+
+    status, r, err = load(server, "--write", "--offset", "32M", "--random",
+                          "--length", "8M")
+    tap.equal(status, 1, "a write that is refused ends it")
+    tap.like(err, r"write of 4096 bytes at \d+: the server says error 28",
+             "with a message")
+
+with ZnbdServer("-r", MEMORY) as server:
+    status, r, err = load(server, "--write", "--count", "1")
+    tap.equal(status, 1, "so does a read-only export")
+    status, r, err = load(server, "--export", "nothing")
+    tap.equal(status, 1, "and one that is not there")
+    tap.like(err, "NBD_OPT_GO: the server refuses", "with a message")
+    for wrong, why in ((["--depth", "0"], "--depth 0 is not a number"),
+                       (["--block-size", "1"], "--block-size is not from"),
+                       (["--offset", "65M"], "past the disk's end"),
+                       (["--zone-size", "64M", "--connections", "2"],
+                        "fewer zones than connections"),
+                       (["--seconds", "x"], "--seconds x is not a time")):
+        status, r, err = load(server, *wrong)
+        tap.ok(status == 1 and why in err, "refused: " + " ".join(wrong), err)
+
+if shutil.which("nbdkit"):
+    out = os.path.join(tap.tmp, "out.json")
+    speed = [os.path.join(top_srcdir, "bench/speed.py"), "--rounds", "2",
+             "--seconds", "0.05", "--servers", "znbd,nbdkit-file",
+             "--folder", tap.tmp, "--json", out]
+    python = os.environ.get("PYTHON", "/usr/bin/python3")
+    status, text, err = run(python, *speed, "--cases", "4k, depth (1|32)$")
+    tap.equal(status, 0, "servers are compared")
+    tap.like(text, r"\| random read 4k, depth 1 \| znbd-server \| [\d.]+ \(",
+             "with a table")
+    with open(out) as f:
+        results = json.load(f)["results"]
+    tap.equal(len(results), 2 * 2 * 5, "and every single result")
+    tap.ok(all(x["cpu_us"] > 0 for x in results), "and the servers' time")
+    tap.equal([n for n in os.listdir(tap.tmp) if n.startswith("znbd-bench")],
+              [], "nothing stays behind")
+    status, text, err = run(python, *speed, "--servers", "znbd,apache")
+    tap.ok(status == 2 and "there is no server apache" in err,
+           "an unknown server is an error", err)
+tap.done_testing()
