@@ -12,7 +12,7 @@
 
 #include "cli.h"
 #include "disk.h"
-#include "image.h"
+#include "open.h"
 #include "libznbd.h"
 #include "target.h"
 
@@ -65,7 +65,8 @@ open_image (struct target *t, const char *path, bool readonly)
   struct zone_error err;
   struct store *store;
 
-  store = image_open (path, readonly, &err);
+  store = store_open (path, readonly ? STORE_READ_ONLY : STORE_WRITABLE,
+                      &err);
   if (store == NULL) {
     cli_error ("%s%s", err.text, err.num == EBUSY || err.num == EAGAIN ?
                "; where a server has it, give the server's NBD URI" : "");

@@ -27,6 +27,7 @@
 #include "geometry.h"
 #include "image-format.h"
 #include "image.h"
+#include "open.h"
 #include "memory.h"
 #include "params.h"
 #include "report.h"
@@ -111,23 +112,19 @@ zoned_dump_plugin (void)
   printf ("zoned_reorder_timeout=%ums\n", params.options.reorder_timeout);
 }
 
-/* An image that may not be written is served read-only, as nbdkit's file
+/* What may not be written is served read-only, as nbdkit's file
  * plugin does: nbdkit does not tell plugins about -r before the first
  * connection, and users of -r expect no more than that. */
 static struct store *
 open_image (struct zone_error *err)
 {
-  struct store *store;
+  struct store *store = store_open (params.file, params.readonly
+                                    ? STORE_READ_ONLY : STORE_WRITABLE_OR_NOT,
+                                    err);
 
-  if (!params.readonly) {
-    store = image_open (params.file, false, err);
-    if (store)
-      return store;
-    if (err->num != EACCES && err->num != EPERM && err->num != EROFS)
-      return NULL;
-    nbdkit_debug ("%s; trying to open it read-only", err->text);
-  }
-  return image_open (params.file, true, err);
+  if (store && store->readonly && !params.readonly)
+    nbdkit_debug ("%s; opened read-only", err->text);
+  return store;
 }
 
 /* Opens the disk while nbdkit is in the foreground still, so that an error

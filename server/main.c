@@ -24,29 +24,24 @@
 #include "background.h"
 #include "debug.h"
 #include "exports.h"
-#include "image.h"
 #include "listen.h"
 #include "log.h"
 #include "loop.h"
 #include "memory.h"
+#include "open.h"
 #include "options.h"
 #include "tls.h"
 
-/* An image that may not be written is served read-only. */
+/* What may not be written is served read-only. */
 static struct store *
 open_image (const struct options *o, struct zone_error *err)
 {
-  struct store *store;
+  struct store *store = store_open (o->image, o->readonly ? STORE_READ_ONLY
+                                    : STORE_WRITABLE_OR_NOT, err);
 
-  if (!o->readonly) {
-    store = image_open (o->image, false, err);
-    if (store)
-      return store;
-    if (err->num != EACCES && err->num != EPERM && err->num != EROFS)
-      return NULL;
-    log_verbose ("%s; trying to open it read-only", err->text);
-  }
-  return image_open (o->image, true, err);
+  if (store && store->readonly && !o->readonly)
+    log_verbose ("%s; opened read-only", err->text);
+  return store;
 }
 
 static struct zdisk *

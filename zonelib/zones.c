@@ -460,11 +460,9 @@ zones_manage (struct zones *zs, uint32_t i, enum znbd_zone_op op)
 }
 
 bool
-zones_all_takes (const struct zone *z, enum znbd_zone_op op)
+zones_all_takes_cond (uint8_t type, uint8_t cond, enum znbd_zone_op op)
 {
-  uint8_t cond = zones_cond (z);
-
-  if (z->type == ZNBD_ZONE_CONVENTIONAL || cond == ZNBD_COND_READ_ONLY ||
+  if (type == ZNBD_ZONE_CONVENTIONAL || cond == ZNBD_COND_READ_ONLY ||
       cond == ZNBD_COND_OFFLINE)
     return false;
   switch (op) {
@@ -478,6 +476,12 @@ zones_all_takes (const struct zone *z, enum znbd_zone_op op)
     return true;
   }
   return false;
+}
+
+bool
+zones_all_takes (const struct zone *z, enum znbd_zone_op op)
+{
+  return zones_all_takes_cond (z->type, zones_cond (z), op);
 }
 
 /* The one place where the errno of a device becomes a refusal. */

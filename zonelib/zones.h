@@ -243,6 +243,7 @@ enum zone_refusal zones_manage_check (const struct zone *z,
 enum zone_refusal zones_manage (struct zones *zs, uint32_t i,
                                 enum znbd_zone_op op);
 bool zones_all_takes (const struct zone *z, enum znbd_zone_op op);
+bool zones_all_takes_cond (uint8_t type, uint8_t cond, enum znbd_zone_op op);
 
 /* The errno of a refusal, and its text: what was asked is described by
  * the caller ("write of 4096 bytes at 8192"). */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Buffers for data, kept for the next request: one pool for each loop, used
- * by its thread alone.
+/* Buffers for data, aligned to their smallest size and kept for the next
+ * request.  A pool is for one thread, or under its owner's lock.
  */
 
-#ifndef SERVER_BUFFERS_H
-#define SERVER_BUFFERS_H
+#ifndef ZONE_BUFFERS_H
+#define ZONE_BUFFERS_H
 
 #include <stddef.h>
 
@@ -26,4 +26,4 @@ void *buffer_get (struct buffers *pool, size_t size);
 void buffer_put (struct buffers *pool, void *buf, size_t size);
 void buffers_free (struct buffers *pool);
 
-#endif /* SERVER_BUFFERS_H */
+#endif /* ZONE_BUFFERS_H */
