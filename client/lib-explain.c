@@ -244,3 +244,51 @@ znbd_explain_write (struct znbd_disk *disk, uint64_t offset, uint64_t length,
 
   return explain_unknown (number, &zone, error, &a);
 }
+
+int
+znbd_explain_append (struct znbd_disk *disk, uint32_t number,
+                     uint64_t length, int error, char *text, size_t size)
+{
+  const struct znbd_geometry *g = &disk->geometry;
+  struct answer a = { text, size };
+  struct znbd_zone zone;
+  uint64_t left;
+  int r;
+
+  if (disk->readonly)
+    return answer (&a, ZNBD_REFUSAL_EXPORT_READ_ONLY,
+                   "the export is read-only");
+  if (number >= g->zones)
+    return answer (&a, ZNBD_REFUSAL_BOUNDS, "there is no zone %" PRIu32 ": "
+                   "the disk has %" PRIu32 " zones, from 0", number,
+                   g->zones);
+  if (length == 0 || length % g->granularity != 0)
+    return answer (&a, ZNBD_REFUSAL_ALIGNMENT, "%" PRIu64 " bytes are no "
+                   "multiple of the disk's %" PRIu32 "-byte blocks", length,
+                   g->granularity);
+  if (g->max_append != 0 && length > g->max_append)
+    return answer (&a, ZNBD_REFUSAL_APPEND_SIZE, "an append of %" PRIu64
+                   " bytes: the disk takes %" PRIu32 " at most", length,
+                   g->max_append);
+  if (znbd_report (disk, number, 1, &zone) == -1)
+    return -1;
+  r = explain_zone (number, &zone, &a);
+  if (r != 0)
+    return r;
+  if (zone.type == ZNBD_ZONE_CONVENTIONAL)
+    return answer (&a, ZNBD_REFUSAL_CONVENTIONAL, "zone %" PRIu32 " is "
+                   "conventional: it has no write pointer to append at",
+                   number);
+  if (zone.cond == ZNBD_COND_FULL)
+    return answer (&a, ZNBD_REFUSAL_FULL, "zone %" PRIu32 " is full: nothing "
+                   "can be appended before it is reset", number);
+  left = zone.start + zone.capacity - zone.wp;
+  if (length > left)
+    return answer (&a, ZNBD_REFUSAL_CAPACITY, "zone %" PRIu32 " has %" PRIu64
+                   " bytes left, which is less than the %" PRIu64
+                   " to append", number, left, length);
+  r = explain_limits (disk, number, &zone, error, &a);
+  if (r != 0)
+    return r;
+  return explain_unknown (number, &zone, error, &a);
+}

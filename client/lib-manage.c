@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Zone management, over the zone table export: a request is a byte in a
- * zone's record (or in the header, for all), and a write of many records
- * asks for many zones at once.  The server ends such a write at the first
- * zone that refuses, and NBD has no way to say which one it was: the
- * report tells.
+/* Zone management: by a context for each operation (lib-manage-context.c),
+ * or over the zone table export.  There a request is a byte in a zone's
+ * record (or in the header, for all), and a write of many records asks for
+ * many zones at once.  The server ends such a write at the first zone that
+ * refuses, and NBD has no way to say which one it was: the report tells.
  */
 
 #include <config.h>
@@ -84,32 +84,25 @@ check (struct znbd_disk *disk, enum znbd_zone_op op, unsigned flags,
 
 /* Writes to the table.  FUA becomes a flush where the server lacks it. */
 static int
-write_table (struct znbd_disk *disk, const void *buf, size_t length,
+write_table (struct nbd_handle *nbd, const void *buf, size_t length,
              uint64_t offset, unsigned flags)
 {
-  bool fua = (flags & ZNBD_FUA) && nbd_can_fua (disk->nbd) == 1;
+  bool fua = (flags & ZNBD_FUA) && nbd_can_fua (nbd) == 1;
 
-  if (nbd_pwrite (disk->nbd, buf, length, offset,
+  if (nbd_pwrite (nbd, buf, length, offset,
                   fua ? LIBNBD_CMD_FLAG_FUA : 0) == -1)
     return -1;
-  if ((flags & ZNBD_FUA) && !fua && nbd_can_flush (disk->nbd) == 1)
-    return nbd_flush (disk->nbd, 0);
+  if ((flags & ZNBD_FUA) && !fua && nbd_can_flush (nbd) == 1)
+    return nbd_flush (nbd, 0);
   return 0;
-}
-
-/* Whether the connection still stands after a failed request, so that it
- * was the request that the server refused. */
-static bool
-was_refused (struct znbd_disk *disk)
-{
-  return nbd_aio_is_ready (disk->nbd) == 1;
 }
 
 /* Does op to the n zones from first on, in one write. */
 static int
-manage_block (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
-              uint32_t n, unsigned flags, uint8_t *records,
-              struct znbd_zone *zones, uint32_t *done)
+manage_block (struct znbd_disk *disk, struct nbd_handle *nbd,
+              enum znbd_zone_op op, uint32_t first, uint32_t n,
+              unsigned flags, uint8_t *records, struct znbd_zone *zones,
+              uint32_t *done)
 {
   uint32_t empty = n, i;        /* the first zone that was empty before */
   int error;
@@ -129,7 +122,7 @@ manage_block (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
   memset (records, 0, (size_t) n * TABLE_RECORD_SIZE);
   for (i = 0; i < n; ++i)
     records[i * TABLE_RECORD_SIZE + TABLE_RECORD_REQUEST] = op;
-  if (write_table (disk, records, (size_t) n * TABLE_RECORD_SIZE,
+  if (write_table (nbd, records, (size_t) n * TABLE_RECORD_SIZE,
                    table_record_offset (first), flags) == 0) {
     *done = n;
     return 0;
@@ -138,7 +131,7 @@ manage_block (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
   error = nbd_get_errno ();
   if (error == 0)
     error = EIO;
-  if (!was_refused (disk))
+  if (!lib_was_refused (nbd))
     return lib_error_nbd ("zone %u to %u: %s", first, first + n - 1,
                           znbd_op_name (op));
   if (n == 1)
@@ -158,15 +151,80 @@ manage_block (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
                     "%s", first, first + n - 1, strerror (error));
 }
 
+static int
+manage_table (struct znbd_disk *disk, struct nbd_handle *nbd,
+              enum znbd_zone_op op, uint32_t first, uint32_t count,
+              unsigned flags, uint32_t *done)
+{
+  const uint32_t max = disk->write_max / TABLE_RECORD_SIZE;
+  const uint32_t block = count < max ? count : max;
+  uint8_t *records = malloc ((size_t) block * TABLE_RECORD_SIZE);
+  struct znbd_zone *zones = malloc ((size_t) block * sizeof *zones);
+  uint32_t n;
+  int r = -1;
+
+  if (records == NULL || zones == NULL)
+    lib_error (ENOMEM, "znbd_manage: out of memory");
+  else
+    for (r = 0; r == 0 && *done < count; *done += n)
+      r = manage_block (disk, nbd, op, first + *done,
+                        count - *done < block ? count - *done : block, flags,
+                        records, zones, &n);
+  free (records);
+  free (zones);
+  return r;
+}
+
+/* By contexts; what they cannot make durable is flushed. */
+static int
+manage_contexts (struct znbd_disk *disk, enum znbd_zone_op op,
+                 uint32_t first, uint32_t count, unsigned flags,
+                 uint32_t *done)
+{
+  struct nbd_handle *nbd = lib_conn_get (disk, LIB_MANAGE +
+                                         (op - ZNBD_ZONE_OPEN));
+  int error;
+
+  if (nbd == NULL)
+    return -1;
+  if (lib_manage_context (disk, nbd, op, first, count, done) == -1) {
+    error = znbd_get_errno ();
+    if (error == EPROTO || !lib_was_refused (nbd))
+      return -1;
+    /* The zones before it are to be durable all the same. */
+    if ((flags & ZNBD_FUA) && *done > 0 && znbd_flush (disk) == -1)
+      return -1;
+    return refused (disk, op, first + *done, error);
+  }
+  return flags & ZNBD_FUA ? znbd_flush (disk) : 0;
+}
+
+/* Whether the contexts are the way for n requests by them; if not, *nbd is
+ * the zone table's connection, NULL with an error. */
+static bool
+by_contexts (struct znbd_disk *disk, enum lib_conn_kind kind, uint64_t n,
+             struct nbd_handle **nbd)
+{
+  *nbd = NULL;
+  if (!(disk->offered & LIB_BIT (kind)))
+    lib_set_way (disk, ZNBD_WAY_MANAGE, LIB_WAY_TABLE_ONLY);
+  else if (n > LIB_MANAGE_REQUESTS && lib_table_usable (disk))
+    lib_set_way (disk, ZNBD_WAY_MANAGE, "the zone table: so many zones take "
+                 "fewer round trips so than by a context");
+  else {
+    lib_set_way (disk, ZNBD_WAY_MANAGE, "a context of the operation's own");
+    return true;
+  }
+  *nbd = lib_conn_get (disk, LIB_TABLE);
+  return false;
+}
+
 int
 znbd_manage (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
              uint32_t count, unsigned flags, uint32_t *done_r)
 {
-  const uint32_t max = disk->write_max / TABLE_RECORD_SIZE;
-  const uint32_t block = count < max ? count : max;
-  uint8_t *records = NULL;
-  struct znbd_zone *zones = NULL;
-  uint32_t done = 0, n;
+  struct nbd_handle *nbd;
+  uint32_t done = 0;
   int r = -1;
 
   if (done_r)
@@ -180,54 +238,31 @@ znbd_manage (struct znbd_disk *disk, enum znbd_zone_op op, uint32_t first,
                       "from 0", (unsigned long long) first + count - 1,
                       disk->geometry.zones);
 
-  records = malloc ((size_t) block * TABLE_RECORD_SIZE);
-  zones = malloc ((size_t) block * sizeof *zones);
-  if (records == NULL || zones == NULL)
-    lib_error (ENOMEM, "znbd_manage: out of memory");
-  else
-    for (r = 0; r == 0 && done < count; done += n)
-      r = manage_block (disk, op, first + done,
-                        count - done < block ? count - done : block, flags,
-                        records, zones, &n);
-  free (records);
-  free (zones);
+  if (by_contexts (disk, LIB_MANAGE + (op - ZNBD_ZONE_OPEN),
+                   lib_manage_context_requests (disk, count), &nbd))
+    r = manage_contexts (disk, op, first, count, flags, &done);
+  else if (nbd)
+    r = manage_table (disk, nbd, op, first, count, flags, &done);
   if (done_r)
     *done_r = done;
   return r;
 }
 
-int
-znbd_manage_all (struct znbd_disk *disk, enum znbd_zone_op op,
-                 unsigned flags)
+/* Of opening all closed zones: the limit refused it at some one. */
+static int
+open_all_refused (struct znbd_disk *disk, int error)
 {
-  uint8_t header[TABLE_RECORD_SIZE] = { 0 };
+  struct znbd_zone *zones = malloc (LIB_MANAGE_MAX * sizeof *zones);
   uint32_t first = 0;
-  struct znbd_zone *zones;
   int64_t n, i;
-  int error;
 
-  if (check (disk, op, flags, "znbd_manage_all") == -1)
-    return -1;
-
-  /* The header's first 64 bytes hold the request. */
-  header[TABLE_HEADER_REQUEST] = op;
-  if (write_table (disk, header, sizeof header, 0, flags) == 0)
-    return 0;
-  error = nbd_get_errno ();
-  if (error == 0)
-    error = EIO;
-  if (op != ZNBD_ZONE_OPEN || !was_refused (disk))
-    return lib_error_nbd ("%s all zones", znbd_op_name (op));
-
-  /* Only opening can be refused: by the limit, at some closed zone. */
-  zones = malloc (LIB_MANAGE_MAX * sizeof *zones);
   if (zones == NULL)
     return lib_error (ENOMEM, "znbd_manage_all: out of memory");
   while ((n = znbd_report (disk, first, LIB_MANAGE_MAX, zones)) > 0) {
     for (i = 0; i < n; ++i)
       if (zones[i].cond == ZNBD_COND_CLOSED) {
         free (zones);
-        return refused (disk, op, first + i, error);
+        return refused (disk, ZNBD_ZONE_OPEN, first + i, error);
       }
     first += n;
   }
@@ -236,11 +271,53 @@ znbd_manage_all (struct znbd_disk *disk, enum znbd_zone_op op,
 }
 
 int
+znbd_manage_all (struct znbd_disk *disk, enum znbd_zone_op op,
+                 unsigned flags)
+{
+  uint8_t header[TABLE_RECORD_SIZE] = { 0 };
+  const enum lib_conn_kind kind = LIB_MANAGE_ALL + (op - ZNBD_ZONE_OPEN);
+  struct nbd_handle *nbd;
+  int error, r;
+
+  if (check (disk, op, flags, "znbd_manage_all") == -1)
+    return -1;
+  if (by_contexts (disk, kind, 1, &nbd)) {
+    nbd = lib_conn_get (disk, kind);
+    if (nbd == NULL)
+      return -1;
+    r = lib_manage_context_all (disk, nbd, op);
+    error = znbd_get_errno ();
+    if (r == 0)
+      return flags & ZNBD_FUA ? znbd_flush (disk) : 0;
+  }
+  else {
+    if (nbd == NULL)
+      return -1;
+    /* The header's first 64 bytes hold the request. */
+    header[TABLE_HEADER_REQUEST] = op;
+    if (write_table (nbd, header, sizeof header, 0, flags) == 0)
+      return 0;
+    lib_error_nbd ("%s all zones", znbd_op_name (op));
+    error = znbd_get_errno ();
+  }
+  /* Only opening can be refused. */
+  if (op != ZNBD_ZONE_OPEN || error == EPROTO || !lib_was_refused (nbd))
+    return -1;
+  return open_all_refused (disk, error);
+}
+
+int
 znbd_flush (struct znbd_disk *disk)
 {
-  if (nbd_can_flush (disk->nbd) != 1)
+  enum lib_conn_kind kind = disk->offered & LIB_BIT (LIB_DISK)
+    ? LIB_DISK : LIB_TABLE;
+  struct nbd_handle *nbd = lib_conn_get (disk, kind);
+
+  if (nbd == NULL)
+    return -1;
+  if (nbd_can_flush (nbd) != 1)
     return 0;
-  if (nbd_flush (disk->nbd, 0) == -1)
+  if (nbd_flush (nbd, 0) == -1)
     return lib_error_nbd ("flush");
   return 0;
 }

@@ -2,8 +2,11 @@
 /* libznbd: the zones of a zoned disk that is served over NBD.
  *
  * Data goes through libnbd as with any disk; this library adds what a
- * zoned disk has besides: its geometry, the report of its zones, and
- * opening, closing, finishing and resetting them.
+ * zoned disk has besides: its geometry, the report of its zones, opening,
+ * closing, finishing and resetting them, and appends.
+ *
+ * It uses the server's x-zbd metadata contexts where they are offered, and
+ * the zone table export otherwise.
  *
  * Units: offsets and lengths are bytes, zones are numbered from 0.  The
  * structs and constants are those of <znbd-types.h>.
@@ -11,10 +14,11 @@
  * Errors: a function that fails returns -1 (or NULL) and leaves a text and
  * an errno for its thread; see znbd_get_error.  Others leave both alone.
  *
- * Threads: a disk may be used from several threads; calls on one disk wait
- * for each other.  znbd_close comes last.  The library starts no threads
- * and changes no signal's handling; with TCP a program will want to ignore
- * SIGPIPE, as with libnbd.
+ * Threads: a disk may be used from several threads at once.  Calls may wait
+ * for each other.  znbd_close comes last.  The library starts no threads,
+ * so what is in flight makes progress only while some thread is in a call
+ * that waits, or in znbd_aio_poll.  It changes no signal's handling; with
+ * TCP a program will want to ignore SIGPIPE, as with libnbd.
  *
  * Link with `pkg-config --cflags --libs libznbd`.
  */
@@ -51,22 +55,37 @@ int znbd_get_errno (void);
  * for URIs that come from strangers: see nbd_set_uri_allow_local_file(3). */
 #define ZNBD_ALLOW_LOCAL_FILES 1u
 
-/* Connects to the zones of the disk that uri names, as nbd_connect_uri(3)
- * knows it: nbd, nbds, nbd+unix, nbds+unix, nbd+vsock, nbds+vsock.  The
- * URI is the disk's own; its zone table export ("zones" for the default
- * export, "NAME/zones" for NAME) is found from it.  One that names a zone
- * table export is taken as well.  flags: 0 or ZNBD_ALLOW_LOCAL_FILES. */
+/* Connects to the disk that uri names, as nbd_connect_uri(3) knows it: nbd,
+ * nbds, nbd+unix, nbds+unix, nbd+vsock, nbds+vsock.  Where the export
+ * offers the x-zbd contexts they are used, else its zone table export,
+ * which is found from it ("zones" for the default export, "NAME/zones" for
+ * NAME).  A URI that names a zone table export is taken as well, and then
+ * the table alone is used.  More connections are made when they are needed
+ * (the first append, the first reset...) and kept.  flags: 0 or
+ * ZNBD_ALLOW_LOCAL_FILES. */
 struct znbd_disk *znbd_connect_uri (const char *uri, unsigned flags);
 
-/* The same over a connection which the caller has made with libnbd to the
- * zone table export, and is ready.  The handle stays the caller's: it must
- * outlive the disk and be closed after znbd_close.  While a call is under
- * way no other thread may poll the handle.  flags: 0. */
+/* The same over a connection which the caller has made with libnbd:
+ *
+ * - in option mode (nbd_set_opt_mode, and nbd_aio_is_negotiating is true)
+ *   with the export's name set: contexts or zone table are chosen as above;
+ * - ready, to the zone table export;
+ * - ready, to the disk's export with x-zbd:zones negotiated.
+ *
+ * More connections are made by what nbd_get_uri(3) says of the handle;
+ * where that cannot be had, or does not do (a server on a socket pair, TLS
+ * with certificates of its own), what needs them fails with ENOTSUP or
+ * libnbd's error; the third form needs one to begin with.
+ *
+ * The handle stays the caller's: it must outlive the disk and be closed
+ * after znbd_close, which waits for what is in flight.  It may be used for
+ * data, and by other threads; see znbd_get_nbd_handle.  flags: 0. */
 struct znbd_disk *znbd_connect_handle (struct nbd_handle *nbd,
                                        unsigned flags);
 
-/* Ends the connection that znbd_connect_uri made and frees the disk.  NULL
- * is allowed. */
+/* Ends the connections that were made here and frees the disk.  Commands
+ * in flight are forgotten: their callbacks are not called, their free is.
+ * NULL is allowed. */
 void znbd_close (struct znbd_disk *disk);
 
 /* ---- the disk ---- */
@@ -93,6 +112,25 @@ int znbd_is_read_only (struct znbd_disk *disk);
 int64_t znbd_report (struct znbd_disk *disk, uint32_t first, uint32_t count,
                      struct znbd_zone *zones);
 
+/* The libnbd handle of the connection to the disk's own export, for its
+ * data: made now where the zone table was all that was needed.  NULL with
+ * an error where that fails.  It stays the disk's: do not close it, shut it
+ * down or change its options.  Every thread may use it at any time.  Where
+ * commands are in flight on it (asynchronous reports), a program's own
+ * nbd_poll(3) drives them too, and znbd_aio_poll drives what the program
+ * has in flight.  Use nbd_poll and no nbd_aio_notify_read(3) on it: libnbd
+ * stalls when it is told to read what another thread has read already. */
+struct nbd_handle *znbd_get_nbd_handle (struct znbd_disk *disk);
+
+/* Which way the last report, zone management or append went, and why: a
+ * static line for people, NULL where there was none yet. */
+enum znbd_way {
+  ZNBD_WAY_REPORT = 0,
+  ZNBD_WAY_MANAGE = 1,
+  ZNBD_WAY_APPEND = 2,
+};
+const char *znbd_get_way (struct znbd_disk *disk, enum znbd_way what);
+
 /* ---- zone management ---- */
 
 /* Make it durable before answering.  Otherwise an operation is durable
@@ -110,9 +148,9 @@ int64_t znbd_report (struct znbd_disk *disk, uint32_t first, uint32_t count,
  * errno of refusals: EPERM read-only export or zone, EIO offline zone,
  * EOVERFLOW the active or open limit, EINVAL all else (the zone's type or
  * condition forbids it, wrong arguments).  The text is that of
- * znbd_explain.  Where several zones are asked for, which of them refused
- * is found from the report: exact unless others change the same zones at
- * the same time, when *done may be too small. */
+ * znbd_explain.  By contexts *done is exact.  Over the zone table, which of
+ * several zones refused is found from the report: exact unless others
+ * change the same zones at the same time, when *done may be too small. */
 int znbd_manage (struct znbd_disk *disk, enum znbd_zone_op op,
                  uint32_t first, uint32_t count, unsigned flags,
                  uint32_t *done);
@@ -125,6 +163,83 @@ int znbd_manage_all (struct znbd_disk *disk, enum znbd_zone_op op,
 
 /* Makes everything durable that was answered before, data and zones. */
 int znbd_flush (struct znbd_disk *disk);
+
+/* ---- appends ---- */
+
+/* Appends length bytes to a zone: the server puts them at the zone's write
+ * pointer, whole or not at all, and *offset (unless NULL) is set to the
+ * place on the disk where they are.  Any number of clients may append to
+ * one zone.  length is a multiple of the granularity and at most max_append
+ * of the geometry.  flags: 0 or ZNBD_FUA.
+ *
+ * The first append to a zone looks at the report, for conventional zones
+ * take none.
+ *
+ * errno: ENOTSUP the server has no appends (of stock nbdkit, the zone
+ * table's, none has), ENOSPC a full zone, EINVAL one that has too little
+ * left, or a wrong argument, else as znbd_manage; the text is that of
+ * znbd_explain_append.  EPROTO: it was appended, but the server does not
+ * say where.  If the connection breaks, it may have been appended. */
+int znbd_append (struct znbd_disk *disk, uint32_t zone, const void *buf,
+                 size_t length, unsigned flags, uint64_t *offset);
+
+/* ---- many in flight ---- */
+
+/* As libnbd's: what is called when a command is done.  callback gets the
+ * command's result, -1 for an error, which znbd_get_error and
+ * znbd_get_errno then tell inside the callback.  It is called once, by
+ * znbd_aio_poll, on the thread that called that, with no lock held: it may
+ * call anything on the disk but znbd_close.  The command's cookie is void
+ * from then on.  callback may be NULL: the command is then asked for with
+ * znbd_aio_command_completed.  free, unless NULL, is called when user_data
+ * is needed no more: after the callback, or when the command could not be
+ * started, or was forgotten by znbd_close. */
+typedef struct {
+  void (*callback) (void *user_data, int64_t result);
+  void *user_data;
+  void (*free) (void *user_data);
+} znbd_completion;
+
+#define ZNBD_NULL_COMPLETION \
+  ((znbd_completion) { NULL, NULL, NULL })
+
+/* Start a command and return its cookie, a number from 1 on, or -1 where it
+ * could not be started.  What it needs to know or to connect to first it
+ * waits for: the first append (to a zone), a report's first way over the
+ * table.  The caller's buffers are the library's until the command is done.
+ *
+ * Appends to one zone are put into it in the order in which the server
+ * takes them up, which is not always that in which they were started.
+ * Results: of an append the place on the disk; of a report the number of
+ * zones.  Errors are not explained; see below. */
+int64_t znbd_aio_append (struct znbd_disk *disk, uint32_t zone,
+                         const void *buf, size_t length, unsigned flags,
+                         znbd_completion completion);
+int64_t znbd_aio_report (struct znbd_disk *disk, uint32_t first,
+                         uint32_t count, struct znbd_zone *zones,
+                         znbd_completion completion);
+
+/* Works on what is in flight and calls back for what is done.  Waits until
+ * something happens, at most timeout milliseconds; -1: as long as it takes,
+ * which is for ever where nothing is in flight.  Returns 1 after something
+ * happened (perhaps nothing of the caller's), 0 when the time was over, -1
+ * on error. */
+int znbd_aio_poll (struct znbd_disk *disk, int timeout);
+
+/* A file descriptor for the program's own event loop, the same as long as
+ * the disk is there: when it is readable call znbd_aio_poll (disk, 0), and
+ * go on while that returns 1.  Wait for reading only, whatever is in
+ * flight. */
+int znbd_aio_get_fd (struct znbd_disk *disk);
+
+/* Commands that were started and are not done. */
+int znbd_aio_in_flight (struct znbd_disk *disk);
+
+/* Of a command without callback: 0 it is not done, 1 it is and *result
+ * (unless NULL) is set, -1 it failed (or there is no such command, EINVAL).
+ * After 1 or -1 the cookie is void.  Does not work on what is in flight. */
+int znbd_aio_command_completed (struct znbd_disk *disk, int64_t cookie,
+                                int64_t *result);
 
 /* ---- explaining refusals ---- */
 
@@ -143,6 +258,7 @@ enum znbd_refusal {
   ZNBD_REFUSAL_ACTIVE_LIMIT = 10,
   ZNBD_REFUSAL_OPEN_LIMIT = 11,
   ZNBD_REFUSAL_EMPTY = 12,      /* an empty zone has nothing to close */
+  ZNBD_REFUSAL_APPEND_SIZE = 13,/* an append larger than max_append */
 };
 
 /* Explains why op on a zone failed with error (an errno, 0: unknown).
@@ -160,6 +276,11 @@ int znbd_explain (struct znbd_disk *disk, enum znbd_zone_op op,
  * the disk's own export. */
 int znbd_explain_write (struct znbd_disk *disk, uint64_t offset,
                         uint64_t length, int error, char *text, size_t size);
+
+/* The same for an append of length bytes. */
+int znbd_explain_append (struct znbd_disk *disk, uint32_t zone,
+                         uint64_t length, int error, char *text,
+                         size_t size);
 
 #ifdef __cplusplus
 }

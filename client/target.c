@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include <libnbd.h>
+
 #include "cli.h"
 #include "disk.h"
 #include "open.h"
@@ -26,6 +28,9 @@ struct target {
   struct zdisk_client *client;  /* of disk */
 
   struct znbd_geometry geometry;
+
+  bool verbose;
+  const char *ways[3];          /* said already, by enum znbd_way */
 };
 
 /* nbd: or nbds:, perhaps with +TRANSPORT. */
@@ -109,6 +114,34 @@ target_open (const char *operand, bool readonly)
   return t;
 }
 
+void
+target_set_verbose (struct target *t)
+{
+  t->verbose = true;
+}
+
+struct znbd_disk *
+target_remote (struct target *t)
+{
+  return t->remote;
+}
+
+/* Says which way the last one of these went, if that is news. */
+static void
+say_way (struct target *t, enum znbd_way what)
+{
+  static const char *const names[] = { "report", "zones", "append" };
+  const char *way;
+
+  if (!t->verbose)
+    return;
+  way = t->remote ? znbd_get_way (t->remote, what) : "the image itself";
+  if (way == NULL || way == t->ways[what])
+    return;
+  t->ways[what] = way;
+  cli_error ("%s by way of %s", names[what], way);
+}
+
 int
 target_close (struct target *t)
 {
@@ -149,9 +182,13 @@ target_report (struct target *t, uint32_t first, uint32_t count,
 {
   int64_t n;
 
-  if (t->disk)
-    return zdisk_report (t->disk, first, count, zones);
+  if (t->disk) {
+    n = zdisk_report (t->disk, first, count, zones);
+    say_way (t, ZNBD_WAY_REPORT);
+    return n;
+  }
   n = znbd_report (t->remote, first, count, zones);
+  say_way (t, ZNBD_WAY_REPORT);
   if (n == -1)
     cli_error ("%s", znbd_get_error ());
   return n;
@@ -196,12 +233,14 @@ target_manage (struct target *t, enum znbd_zone_op op, uint32_t first,
       end = t->geometry.size;
     req.offset = first * zone_size;
     req.length = end - req.offset;
+    say_way (t, ZNBD_WAY_MANAGE);
     r = run (t, &req);
     *done = r == 0 ? count : req.result / zone_size;
     return r;
   }
 
   r = znbd_manage (t->remote, op, first, count, 0, done);
+  say_way (t, ZNBD_WAY_MANAGE);
   if (r == -1)
     cli_error ("%s", znbd_get_error ());
   return r;
@@ -210,15 +249,114 @@ target_manage (struct target *t, enum znbd_zone_op op, uint32_t first,
 int
 target_manage_all (struct target *t, enum znbd_zone_op op)
 {
+  int r;
+
   t->changed = true;
   if (t->disk) {
     struct zdisk_request req = { .op = disk_op (op), .flags = ZDISK_ALL };
 
+    say_way (t, ZNBD_WAY_MANAGE);
     return run (t, &req);
   }
-  if (znbd_manage_all (t->remote, op, 0) == -1) {
+  r = znbd_manage_all (t->remote, op, 0);
+  say_way (t, ZNBD_WAY_MANAGE);
+  if (r == -1)
     cli_error ("%s", znbd_get_error ());
-    return -1;
+  return r;
+}
+
+/* ---- data ---- */
+
+/* After a message: -1, and errno. */
+static int
+fail (int error, const char *text)
+{
+  cli_error ("%s", text);
+  errno = error ? error : EIO;
+  return -1;
+}
+
+static int
+run_data (struct target *t, struct zdisk_request *req)
+{
+  if (zdisk_run (t->client, req) != 0)
+    return fail (req->error, req->reason);
+  return 0;
+}
+
+int
+target_read (struct target *t, void *buf, size_t length, uint64_t offset)
+{
+  struct nbd_handle *nbd;
+
+  if (t->disk)
+    return run_data (t, &(struct zdisk_request) {
+        .op = ZDISK_READ, .buf = buf, .length = length, .offset = offset });
+  nbd = znbd_get_nbd_handle (t->remote);
+  if (nbd == NULL)
+    return fail (znbd_get_errno (), znbd_get_error ());
+  if (nbd_pread (nbd, buf, length, offset, 0) == -1)
+    return fail (nbd_get_errno (), nbd_get_error ());
+  return 0;
+}
+
+int
+target_write (struct target *t, const void *buf, size_t length,
+              uint64_t offset)
+{
+  struct nbd_handle *nbd;
+  char text[400];
+  int error;
+
+  t->changed = true;
+  if (t->disk)
+    return run_data (t, &(struct zdisk_request) {
+        .op = ZDISK_WRITE, .buf = (void *) buf, .length = length,
+        .offset = offset });
+  nbd = znbd_get_nbd_handle (t->remote);
+  if (nbd == NULL)
+    return fail (znbd_get_errno (), znbd_get_error ());
+  if (nbd_pwrite (nbd, buf, length, offset, 0) == 0)
+    return 0;
+  error = nbd_get_errno ();
+  if (nbd_aio_is_dead (nbd) == 1 || nbd_aio_is_closed (nbd) == 1 ||
+      znbd_explain_write (t->remote, offset, length, error, text,
+                          sizeof text) == -1)
+    return fail (error, nbd_get_error ());
+  return fail (error, text);
+}
+
+int
+target_append (struct target *t, uint32_t zone, const void *buf,
+               size_t length, uint64_t *offset)
+{
+  const struct znbd_geometry *g = &t->geometry;
+  int r;
+
+  t->changed = true;
+  if (t->disk) {
+    struct zdisk_request req = {
+      .op = ZDISK_APPEND, .buf = (void *) buf, .length = length,
+      .offset = zone * g->zone_size,
+    };
+
+    say_way (t, ZNBD_WAY_APPEND);
+    r = run_data (t, &req);
+    *offset = req.result;
+    return r;
   }
+  r = znbd_append (t->remote, zone, buf, length, 0, offset);
+  say_way (t, ZNBD_WAY_APPEND);
+  return r == 0 ? 0 : fail (znbd_get_errno (), znbd_get_error ());
+}
+
+int
+target_flush (struct target *t)
+{
+  t->changed = true;
+  if (t->disk)
+    return run_data (t, &(struct zdisk_request) { .op = ZDISK_FLUSH });
+  if (znbd_flush (t->remote) == -1)
+    return fail (znbd_get_errno (), znbd_get_error ());
   return 0;
 }

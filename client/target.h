@@ -9,14 +9,24 @@
 #define TARGET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "znbd-types.h"
 
 struct target;
+struct znbd_disk;
 
 /* Opens what operand names.  NULL on error. */
 struct target *target_open (const char *operand, bool readonly);
+
+/* From now on says on standard error which way things are done (contexts
+ * or zone table, and why): once for each way. */
+void target_set_verbose (struct target *t);
+
+/* The disk behind a URI, for libznbd's asynchronous calls; NULL: it is an
+ * image. */
+struct znbd_disk *target_remote (struct target *t);
 
 /* Makes changes durable and closes.  0 or -1. */
 int target_close (struct target *t);
@@ -36,5 +46,16 @@ int64_t target_report (struct target *t, uint32_t first, uint32_t count,
 int target_manage (struct target *t, enum znbd_zone_op op, uint32_t first,
                    uint32_t count, uint32_t *done);
 int target_manage_all (struct target *t, enum znbd_zone_op op);
+
+/* Data.  Like the above these return 0, or -1 with errno set after a
+ * message that explains it.  length is at most what NBD takes, 32 MiB.
+ * target_append sets *offset to where the data went. */
+int target_read (struct target *t, void *buf, size_t length,
+                 uint64_t offset);
+int target_write (struct target *t, const void *buf, size_t length,
+                  uint64_t offset);
+int target_append (struct target *t, uint32_t zone, const void *buf,
+                   size_t length, uint64_t *offset);
+int target_flush (struct target *t);
 
 #endif /* TARGET_H */

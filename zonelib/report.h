@@ -9,20 +9,7 @@
 #include <stdint.h>
 
 #include "disk.h"
-
-/* Flags of x-zbd:zones: condition in bits 0-3, type in 4-5. */
-#define REPORT_TYPE_SHIFT       4
-#define REPORT_REGION_SHIFT     8
-#define REPORT_REGION_NONE      0       /* a zone without pointer */
-#define REPORT_REGION_DATA      1       /* below the pointer */
-#define REPORT_REGION_FREE      2       /* from the pointer to capacity */
-#define REPORT_REGION_GAP       3       /* from capacity to the zone's end */
-#define REPORT_RESET            (1u << 10)
-#define REPORT_NON_SEQ          (1u << 11)
-
-/* Flags of base:allocation. */
-#define REPORT_HOLE             1u
-#define REPORT_ZERO             2u
+#include "report-flags.h"
 
 /* Gets one descriptor after the other, neighbours with equal flags
  * merged; returns false to end the report. */

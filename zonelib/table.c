@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "geometry.h"
 #include "table.h"
 
 /* The kernel counts zones in units of 512 bytes, whatever the device's
@@ -175,49 +176,12 @@ table_decode_header (const uint8_t header[TABLE_HEADER_SIZE],
   memcpy (g->uuid, w.uuid, sizeof g->uuid);
   g->epoch = le64toh (w.epoch);
 
-  if (g->model != ZNBD_MODEL_HOST_AWARE &&
-      g->model != ZNBD_MODEL_HOST_MANAGED)
-    return refuse (why, "its zoned model is unknown");
-  if (g->granularity < SECTOR ||
-      (g->granularity & (g->granularity - 1)) != 0)
-    return refuse (why, "its granularity is no power of two from 512 on");
-  if (g->size == 0 || g->size > INT64_MAX || g->size % g->granularity != 0)
-    return refuse (why, "its disk size is impossible");
-  if (g->zone_size == 0 || g->zone_size > INT64_MAX ||
-      g->zone_size % g->granularity != 0)
-    return refuse (why, "its zone size is impossible");
-  if (g->zones != g->size / g->zone_size + (g->size % g->zone_size != 0))
-    return refuse (why, "its number of zones is not what the disk size and "
-                   "the zone size give");
-  if (g->conventional > g->zones)
-    return refuse (why, "it counts more conventional zones than zones");
-  if (g->max_active != 0 && g->max_open > g->max_active)
-    return refuse (why, "its open limit is above its active limit");
+  if (geometry_check (g, why) == -1)
+    return -1;
   if (table_bytes != table_size (g->zones))
     return refuse (why, "the export's size is not what the number of zones "
                    "gives");
   return 0;
-}
-
-/* Whether there is a zone of this type that is in this condition. */
-static bool
-possible (unsigned type, unsigned cond)
-{
-  switch (cond) {
-  case ZNBD_COND_NOT_WP:
-    return type == ZNBD_ZONE_CONVENTIONAL;
-  case ZNBD_COND_EMPTY:
-  case ZNBD_COND_IMPLICIT_OPEN:
-  case ZNBD_COND_EXPLICIT_OPEN:
-  case ZNBD_COND_CLOSED:
-  case ZNBD_COND_FULL:
-    return type != ZNBD_ZONE_CONVENTIONAL;
-  case ZNBD_COND_READ_ONLY:
-  case ZNBD_COND_OFFLINE:
-    return true;
-  default:
-    return false;
-  }
 }
 
 int
@@ -250,7 +214,7 @@ table_decode_record (const uint8_t record[TABLE_RECORD_SIZE],
       w.type != ZNBD_ZONE_SEQ_REQUIRED &&
       w.type != ZNBD_ZONE_SEQ_PREFERRED)
     return refuse (why, "its type is unknown");
-  if (!possible (w.type, w.cond))
+  if (!geometry_zone_possible (w.type, w.cond))
     return refuse (why, "its condition is unknown, or impossible for its "
                    "type");
 
