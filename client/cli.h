@@ -17,6 +17,7 @@ int cmd_create (int argc, char **argv);
 int cmd_check (int argc, char **argv);
 int cmd_info (int argc, char **argv);
 int cmd_report (int argc, char **argv);
+int cmd_map (int argc, char **argv);
 int cmd_manage (int argc, char **argv);  /* open, close, finish, reset */
 
 /* "znbd" or "znbd SUBCOMMAND", before every message.  Set by main. */

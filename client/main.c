@@ -24,6 +24,7 @@ static const struct command {
   { "check",  cmd_check,  "verify an image" },
   { "info",   cmd_info,   "show a disk's geometry and limits" },
   { "report", cmd_report, "show a disk's zones" },
+  { "map",    cmd_map,    "draw a disk's zones" },
   { "open",   cmd_manage, "open zones explicitly" },
   { "close",  cmd_manage, "close open zones" },
   { "finish", cmd_manage, "make zones full" },

@@ -49,4 +49,4 @@ for example in "$tmp"/example*.sh; do
           "the zones are empty" ;;
   esac
 done
-is "$count" 7 "all examples were found"
+is "$count" 8 "all examples were found"
