@@ -415,4 +415,6 @@ conn_tls_last_words (struct conn *c)
     log_verbose ("connection %d: TLS: no alert: %s", c->fd,
                  strerror (errno));
   tls->out_len = 0;
+  /* Closing with bytes unread would have the system throw the alert away. */
+  recv (c->fd, tls->in, IN_SIZE, MSG_DONTWAIT);
 }

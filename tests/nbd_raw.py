@@ -31,8 +31,8 @@ C_FIXED, C_NO_ZEROES = 1, 2
 
 REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT = 1, 2, 3, 4
 ERR = 1 << 31
-(ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_UNKNOWN, ERR_TOO_BIG) = \
-    ERR + 1, ERR + 2, ERR + 3, ERR + 6, ERR + 9
+(ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_TLS_REQD, ERR_UNKNOWN,
+ ERR_TOO_BIG) = ERR + 1, ERR + 2, ERR + 3, ERR + 5, ERR + 6, ERR + 9
 
 INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = 0, 1, 2, 3
 
@@ -106,7 +106,7 @@ class Raw:
             raise Closed() from None
 
     def recv(self, n):
-        data = b""
+        data = bytearray()
         while len(data) < n:
             try:
                 more = self.s.recv(n - len(data))
@@ -115,7 +115,7 @@ class Raw:
             if not more:
                 raise Closed()
             data += more
-        return data
+        return bytes(data)
 
     def is_closed(self):
         """Nothing more comes."""
@@ -153,6 +153,14 @@ class Raw:
             if option == OPT_EXTENDED_HEADERS:
                 self.structured = self.extended = True
         return replies
+
+    def starttls(self, wrap):
+        """wrap makes a socket one with TLS; what was negotiated before is
+        forgotten, as the protocol has it.  Returns self."""
+        assert self.option(OPT_STARTTLS)[-1].type == REP_ACK
+        self.s = wrap(self.s)
+        self.structured = self.extended = False
+        return self
 
     @staticmethod
     def info_data(name="", infos=()):
