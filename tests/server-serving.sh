@@ -28,23 +28,6 @@ wrong ()
 ]*$" "... says in one line why"
 }
 
-# soon COMMAND...: within five seconds it succeeds
-soon ()
-{
-  local i
-  for ((i = 0; i < 100; i++)); do
-    "$@" >/dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
-
-# gone PID: it has ended (a zombie has)
-gone ()
-{
-  [ ! -e "/proc/$1" ] || grep -q '^State:	Z' "/proc/$1/status"
-}
-
 # ---- TCP --------------------------------------------------------------
 
 # shellcheck disable=SC2016

@@ -62,10 +62,7 @@ if [ -z "${ZNBD_PRELOAD:-}" ] &&
   # strace's socket is inherited, as systemd's is.
   strace -f -qq -o calls znbd-server -f -v -U sock -P pid disk.zbd 2>log &
   tracer=$!
-  for ((i = 0; i < 200; i++)); do
-    [ -s pid ] && break
-    sleep 0.05
-  done
+  soon test -s pid
   u="nbd+unix:///?socket=$tmp/sock"
   ok "a server to look at" nbdcopy --destination-is-zero --sparse=0 data "$u"
   ok "... reads" nbdcopy "$u" back
