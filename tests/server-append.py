@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Several clients append to one zone at once, over a connection each, with
+many in flight: programs with libnbd in C and in Python, and one that writes
+raw messages.  Each block is there exactly once, where its writer was told,
+and a connection's own are in their order.  The zone's end comes in
+between: there everybody is refused, and nothing is lost before it.
+"""
+
+import os
+import struct
+import threading
+
+import nbd
+
+import nbd_raw as n
+from harness import TAP, ZnbdServer, connect, long, run, top_builddir
+from zone_table import FULL, Table
+
+B = 4096
+ZONE = (64 if long else 16) << 20
+PER_WRITER = 4000 if long else 800      # four fit into a zone
+DEPTH = 64
+
+tap = TAP()
+client = os.path.join(top_builddir, "tests", "append-client")
+
+
+def block(writer, number):
+    return struct.pack("<II", writer, number) * (B // 8)
+
+
+def with_libnbd(uri, zone, writer):
+    """In Python; returns [(place, number)], as it is told."""
+    h = nbd.NBD()
+    h.add_meta_context("x-zbd:append")
+    h.connect_uri(uri)
+    free = list(range(DEPTH))
+    told = []
+
+    def begin(number):
+        tag = free.pop()
+        at = zone + tag * B
+        buf = nbd.Buffer.from_bytearray(bytearray(block(writer, number)))
+        left = [2]
+
+        def extent(name, offset, entries, error):
+            told.append((zone + (entries[1] - 1) * 512, number))
+
+        def done(error):
+            if error.value:
+                raise Exception("append %d: error %d" % (number, error.value))
+            left[0] -= 1
+            if left[0] == 0:
+                free.append(tag)
+            return 1
+
+        # buf has to live until then: done keeps it.
+        done.buf = buf
+        h.aio_pwrite(buf, at, done)
+        h.aio_block_status(B, at, extent, done)
+
+    for number in range(PER_WRITER):
+        while not free:
+            h.poll(-1)
+        begin(number)
+    while len(free) < DEPTH:
+        h.poll(-1)
+    h.shutdown()
+    return told
+
+
+def with_messages(socket, zone, writer):
+    """Without a library, in batches; returns the same."""
+    r = n.Raw(socket).begin(contexts=["x-zbd:append"])
+    told = []
+    for first in range(0, PER_WRITER, DEPTH):
+        cookies = []
+        for number in range(first, min(first + DEPTH, PER_WRITER)):
+            at = zone + number % DEPTH * B
+            cookies.append((
+                number, r.send(n.CMD_WRITE, at, B, 0, block(writer, number)),
+                r.send(n.CMD_BLOCK_STATUS, at, B)))
+        for number, write, status in cookies:
+            assert r.reply(write).error == 0
+            (length, flags), = list(r.reply(status).extents.values())[0]
+            told.append((zone + (flags - 1) * 512, number))
+    r.close()
+    return told
+
+
+def with_program(uri, zone, writer):
+    """In C; returns the same."""
+    status, out, err = run(client, uri, zone, PER_WRITER, DEPTH, writer)
+    if status:
+        raise Exception("append-client: %d %s" % (status, err))
+    return [tuple(map(int, line.split())) for line in out.splitlines()]
+
+
+def race(server, zone, writers, text):
+    """All at once; checks what they were told against the disk."""
+    told, failed = {}, []
+
+    def one(writer, how, where):
+        try:
+            told[writer] = how(where, zone, writer)
+        except Exception as e:
+            failed.append(repr(e))
+
+    threads = [threading.Thread(target=one, args=(i + 1, how, where))
+               for i, (how, where) in enumerate(writers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    tap.equal(failed, [], text + ": everybody is answered")
+    total = PER_WRITER * len(writers)
+    everything = sorted((place, writer, number)
+                        for writer, list_ in told.items()
+                        for place, number in list_)
+    tap.equal([place for place, _, _ in everything],
+              [zone + i * B for i in range(total)],
+              text + ": each block has a place of its own, without gaps")
+    h = connect(server.uri)
+    wrong = [x for x in everything
+             if bytes(h.pread(B, x[0])) != block(*x[1:])]
+    h.shutdown()
+    tap.equal(wrong[:3], [], text + ": and is where its writer was told")
+    tap.equal([writer for writer, list_ in told.items()
+               if [number for _, number in sorted(list_)]
+               != list(range(PER_WRITER))], [],
+              text + ": a connection's are in the order it sent them")
+    switches = sum(a[1] != b[1] for a, b in zip(everything, everything[1:]))
+    tap.ok(switches >= len(writers), text + ": they were at it together",
+           switches)
+
+
+def full(server, zone):
+    """Two fill a zone up to its end; what does not fit is refused to both,
+    and what fitted is there."""
+    blocks = ZONE // B
+    raws = [n.Raw(server.socket).begin(contexts=["x-zbd:append"])
+            for _ in range(2)]
+    told, refused = [], 0
+    for first in range(0, blocks, 128):
+        asked = []
+        for writer, r in enumerate(raws):
+            for number in range(first, first + 128):
+                at = zone + number % 128 * B
+                asked.append((writer, number,
+                              r.send(n.CMD_WRITE, at, B, 0,
+                                     block(writer, number)),
+                              r.send(n.CMD_BLOCK_STATUS, at, B)))
+        for writer, number, write, status in asked:
+            w, s = raws[writer].reply(write), raws[writer].reply(status)
+            if w.error:
+                refused += 1
+                assert w.error == s.error, (w, s)
+                continue
+            (length, flags), = list(s.extents.values())[0]
+            told.append(((flags - 1) * 512, writer, number))
+    told.sort()
+    tap.equal([x[0] for x in told], [i * B for i in range(blocks)],
+              "to the zone's end: all of it is told to somebody, once")
+    tap.equal(refused, blocks, "to the zone's end: the others are refused")
+    h = connect(server.uri)
+    tap.ok(all(bytes(h.pread(B, zone + place)) == block(writer, number)
+               for place, writer, number in told),
+           "to the zone's end: each block is where it was told")
+    table = Table(connect(server.zones_uri))
+    tap.equal(table.cond(zone // ZONE), FULL, "to the zone's end: it is full")
+    table.h.shutdown()
+    h.shutdown()
+    for r in raws:
+        r.close()
+
+
+def serve(disk, text):
+    with ZnbdServer(disk, "-t", 4) as server:
+        two = (with_program, server.uri), (with_libnbd, server.uri)
+        race(server, 1 * ZONE, two, text + ": C and Python")
+        race(server, 2 * ZONE, two + ((with_messages, server.socket),
+                                      (with_program, server.uri)),
+             text + ": four")
+        full(server, 3 * ZONE)
+
+
+serve("memory:%d,zone-size=%d" % (8 * ZONE, ZONE), "in memory")
+image = tap.path("disk.zbd")
+run("znbd", "create", "--size", 8 * ZONE, "--zone-size", ZONE, image)
+serve(image, "in an image")
+status, out, err = run("znbd", "check", image)
+tap.equal(status, 0, "the image is in order")
+tap.done_testing()
