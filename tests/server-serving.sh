@@ -255,12 +255,14 @@ chmod 777 "$tmp"
 for user in "${users[@]}"; do
   rm -f pid
   # shellcheck disable=SC2086
-  bash -c "znbd-server --exit-with-parent -U sock -P pid $user $disk & wait" &
+  bash -c "znbd-server --exit-with-parent -U sock -P pid $user $disk & wait" \
+       >/dev/null 2>&1 &
   parent=$!
   ok "--exit-with-parent $user: it serves" soon test -s pid
   pid=$(cat pid)
   kill -KILL "$parent"
   ok "--exit-with-parent $user: it ends" soon gone "$pid"
+  gone "$pid" || kill -KILL "$pid"
   is "$(ls sock 2>/dev/null)" "" "--exit-with-parent $user: in order"
 done 2>/dev/null
 
