@@ -122,15 +122,18 @@ def child():
 
 server = subprocess.Popen(["znbd-server", disk] + sys.argv[3:],
                           preexec_fn=child, close_fds=False)
-print("told", told.recv(1000).decode(), flush=True)
-for uri in ("nbd+unix:///?socket=unix",
-            "nbd://127.0.0.1:%d" % tcp.getsockname()[1],
-            "nbd://[::1]:%d" % tcp6.getsockname()[1]
-            if tcp6 is not unix else "nbd+unix:///?socket=unix"):
-    subprocess.run(["nbdinfo", "--size", uri], check=True)
-server.send_signal(signal.SIGTERM)
-print("told", told.recv(1000).decode(), flush=True)
-print("status", server.wait())
+try:
+    print("told", told.recv(1000).decode(), flush=True)
+    for uri in ("nbd+unix:///?socket=unix",
+                "nbd://127.0.0.1:%d" % tcp.getsockname()[1],
+                "nbd://[::1]:%d" % tcp6.getsockname()[1]
+                if tcp6 is not unix else "nbd+unix:///?socket=unix"):
+        subprocess.run(["nbdinfo", "--size", uri], check=True)
+    server.send_signal(signal.SIGTERM)
+    print("told", told.recv(1000).decode(), flush=True)
+    print("status", server.wait(20))
+finally:
+    server.kill()
 END
 for name in "$tmp/notify" @znbd-test-$$; do
   rm -f unix
