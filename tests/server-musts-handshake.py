@@ -217,6 +217,7 @@ def flags(server, readonly):
                     r.option(n.OPT_STRUCTURED_REPLY)
                 if kind == "extended":
                     r.option(n.OPT_EXTENDED_HEADERS)
+                if kind != "simple":
                     r.meta(n.OPT_SET_META_CONTEXT, ["base:allocation"], name)
                 r.go(name)
                 f = r.flags
