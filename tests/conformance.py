@@ -64,6 +64,12 @@ for path, names in sorted(named.items()):
     tap.equal(sorted(names - passed), [],
               "what is named of %s is run, and passes" % path)
 
+stale = []
+for name, (path, old, new, test, title) in REMOVALS.items():
+    with open(os.path.join(top_srcdir, "server", path)) as f:
+        if f.read().count(old) != 1:
+            stale.append((name, path))
+tap.equal(stale, [], "each removal finds its text, once")
 in_rows = {name: row for row in demands for name in row[4].split()
            if name != "\u2013"}
 tap.equal(sorted(set(in_rows) - set(REMOVALS)), [],
