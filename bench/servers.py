@@ -142,10 +142,26 @@ class ZnbdServer(Zoned):
         path = os.path.join(build, "server/znbd-server")
         return None if os.path.exists(path) else "%s is not built" % path
 
+    def path(self):
+        return os.path.join(self.build, "server/znbd-server")
+
     def argv(self):
-        return [os.path.join(self.build, "server/znbd-server"), "-f"] + (
+        return [self.path(), "-f"] + (
             ["-i", "127.0.0.1", "-p", str(self.port)] if self.port
             else ["-U", self.socket]) + [self.disk]
+
+
+class ZnbdOther(ZnbdServer):
+    """Another build, to see what a change does."""
+    name = "znbd-other"
+    title = "the other znbd-server"
+
+    @classmethod
+    def missing(cls, build):
+        return Server.missing.__func__(cls, build)
+
+    def path(self):
+        return self.program
 
 
 class Nbdkit(Server):

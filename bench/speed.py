@@ -173,9 +173,9 @@ def parse():
     p.add_argument("--seconds", type=float, default=0.5,
                    help="of a run (default: 0.5)")
     p.add_argument("--servers", default=",".join(names),
-                   help="the first is measured against the second (default: "
-                   "%(default)s)")
-    p.add_argument("--peer", default="nbdkit-file", choices=names)
+                   help="which to compare (default: %(default)s)")
+    p.add_argument("--peer", default="nbdkit-file",
+                   help="to which ratios are (default: %(default)s)")
     p.add_argument("--cases", default="", metavar="REGEX",
                    help="those whose name matches")
     p.add_argument("--folder", default="/dev/shm",
@@ -186,6 +186,8 @@ def parse():
                    default="nbd-load")
     p.add_argument("--durable", action="store_true",
                    help="writes with FUA; use a --folder on a disk")
+    p.add_argument("--against", metavar="PROGRAM",
+                   help="another znbd-server, to be run as a server too")
     p.add_argument("--json", metavar="FILE", help="every single result")
     args = p.parse_args()
     classes = {s.name: s for s in servers.ALL}
@@ -193,9 +195,13 @@ def parse():
         if name not in classes:
             p.error("there is no server %s, but %s" % (
                 name, ", ".join(names)))
-    if args.peer not in args.servers.split(","):
+    if args.peer not in args.servers.split(",") + (
+            ["znbd-other"] if args.against else []):
         p.error("--peer %s is not among --servers" % args.peer)
     args.classes = [classes[n] for n in args.servers.split(",")]
+    if args.against:
+        servers.ZnbdOther.program = args.against
+        args.classes.append(servers.ZnbdOther)
     args.chosen = [c for c in (DURABLE if args.durable else CASES)
                    if re.search(args.cases, c.name)]
     if not args.chosen:
