@@ -107,7 +107,14 @@ submit_to_ring (struct image *img, struct store_io *io)
 
   rio->op.done = ring_done;
   rio->img = img;
-  if (io->op == STORE_READ)
+  /* One buffer takes the kernel less than a vector of one. */
+  if (io->op == STORE_READ && io->niov == 1 && io->length <= UINT32_MAX)
+    io_uring_prep_read (sqe, img->fd, io->iov->iov_base, io->length,
+                        file_offset (img, io));
+  else if (io->op == STORE_WRITE && io->niov == 1 && io->length <= UINT32_MAX)
+    io_uring_prep_write (sqe, img->fd, io->iov->iov_base, io->length,
+                         file_offset (img, io));
+  else if (io->op == STORE_READ)
     io_uring_prep_readv (sqe, img->fd, io->iov, io->niov,
                          file_offset (img, io));
   else
