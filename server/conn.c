@@ -30,6 +30,12 @@
 
 #define RECV_SIZE (256u << 10)
 
+/* Behind a payload as large as this most probably comes another one: only a
+ * few headers are received there, so that it goes straight to its request
+ * too instead of by way of conn.in. */
+#define LARGE (64u << 10)
+#define HEADERS 512u
+
 /* What ZDISK_OPTIONS_DEFAULT lets a client park takes up to 80 MiB, buffers
  * rounded up and request objects counted. */
 #define CHARGE_MAX (128u << 20)
@@ -456,7 +462,8 @@ conn_receive (struct conn *c)
     c->recv_iov[n++].iov_len = c->payload_left;
   }
   c->recv_iov[n].iov_base = c->in + c->in_end;
-  c->recv_iov[n++].iov_len = RECV_SIZE - c->in_end;
+  c->recv_iov[n++].iov_len = c->large_ahead && !c->tls && c->in_end < HEADERS
+    ? HEADERS - c->in_end : RECV_SIZE - c->in_end;
   c->recv_msg.msg_iov = c->recv_iov;
   c->recv_msg.msg_iovlen = n;
   if (c->tls && (r = conn_tls_decrypt (c)) != 0) {
@@ -511,6 +518,7 @@ conn_parse (struct conn *c)
       struct request *req = c->filling;
 
       c->filling = NULL;
+      c->large_ahead = req->length >= LARGE;
       request_start (req);
       continue;
     }
@@ -524,6 +532,7 @@ conn_parse (struct conn *c)
       if (conn_is_full (c))
         return false;
       n = request_parse (c, c->in + c->in_start, c->in_end - c->in_start);
+      c->large_ahead = c->large_ahead && (n == 0 || c->filling);
     }
     else {
       if (c->sending)

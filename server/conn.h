@@ -126,6 +126,7 @@ struct conn {
   size_t in_start, in_end;
   struct request *filling;      /* its payload is being received */
   uint64_t payload_left;
+  bool large_ahead;             /* the last payload was large */
   uint64_t skip;                /* bytes of an option that is too large */
 
   /* Sending. */

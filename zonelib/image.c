@@ -19,7 +19,7 @@
 #include "image-internal.h"
 
 /* The largest write that is done without the ring. */
-#define QUICK_MAX (64u << 10)
+#define QUICK_MAX (256u << 10)
 
 /* What a read or write on a ring carries in store_io.priv. */
 struct ring_io {
