@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The file or block device that holds an image: opening and locking,
- * reads and writes that are whole or fail, zeroing.
+ * reads and writes that are whole or fail.
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,66 +114,6 @@ image_pwrite (int fd, const void *buf, size_t length, uint64_t offset)
     offset += r;
   }
   return 0;
-}
-
-static int
-write_zeros (int fd, uint64_t offset, uint64_t length)
-{
-  static const uint8_t zeros[1 << 20] __attribute__ ((aligned (4096)));
-  int r = 0;
-
-  while (length > 0 && r == 0) {
-    size_t n = length < sizeof zeros ? length : sizeof zeros;
-
-    r = image_pwrite (fd, zeros, n, offset);
-    offset += n;
-    length -= n;
-  }
-  return r;
-}
-
-static bool
-is_unsupported (int e)
-{
-  return e == EOPNOTSUPP || e == ENOSYS || e == ENODEV || e == ENOTTY ||
-    e == EINVAL;
-}
-
-int
-image_allocate (int fd, int mode, uint64_t offset, uint64_t length)
-{
-  while (fallocate (fd, mode | FALLOC_FL_KEEP_SIZE, offset, length) == -1)
-    if (errno != EINTR)
-      return errno;
-  return 0;
-}
-
-int
-image_punch (int fd, uint64_t offset, uint64_t length)
-{
-  return image_allocate (fd, FALLOC_FL_PUNCH_HOLE, offset, length);
-}
-
-int
-image_zero (int fd, uint64_t offset, uint64_t length, bool holes)
-{
-  int r;
-
-  if (length == 0)
-    return 0;
-  if (!holes &&
-      image_allocate (fd, FALLOC_FL_ZERO_RANGE, offset, length) == 0)
-    return 0;
-  r = image_punch (fd, offset, length);
-  if (is_unsupported (r))
-    return write_zeros (fd, offset, length);
-  /* tmpfs has holes but no zero range: then a hole, and space for it. */
-  if (r == 0 && !holes) {
-    r = image_allocate (fd, 0, offset, length);
-    if (is_unsupported (r))
-      r = 0;
-  }
-  return r;
 }
 
 bool

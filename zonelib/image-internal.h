@@ -3,7 +3,8 @@
  *
  *   image.c           opening, data, closing: the store's operations
  *   image-codec.c     checksums, encoding and decoding of every struct
- *   image-file.c      the file itself: opening, locks, whole reads, zeroing
+ *   image-file.c      the file itself: opening, locks, whole reads
+ *   image-space.c     zeroing, giving space and taking it back
  *   image-create.c    making
  *   image-load.c      reading all metadata and judging it (load and check)
  *   image-commit.c    making things durable
@@ -103,14 +104,16 @@ int image_file_open (const char *path, bool readonly, bool *block_device,
                      uint64_t *size, struct zone_error *err);
 int image_pread (int fd, void *buf, size_t length, uint64_t offset);
 int image_pwrite (int fd, const void *buf, size_t length, uint64_t offset);
-/* fallocate (2) with FALLOC_FL_KEEP_SIZE; returns 0 or an errno, as the
- * others do. */
-int image_allocate (int fd, int mode, uint64_t offset, uint64_t length);
+bool image_boot_id (uint8_t boot_id[16]);
+
+/* image-space.c; the file's size never changes.  Return 0 or an errno. */
+int image_allocate (int fd, uint64_t offset, uint64_t length);
 /* Gives space back; never writes. */
 int image_punch (int fd, uint64_t offset, uint64_t length);
-/* Zeros a range, sparsely where holes is set; returns 0 or an errno. */
+/* Zeros a range, sparsely where holes is set. */
 int image_zero (int fd, uint64_t offset, uint64_t length, bool holes);
-bool image_boot_id (uint8_t boot_id[16]);
+/* ZERO, FINISH, DISCARD or CACHE on the io's ring. */
+void image_space_submit (struct image *img, struct store_io *io);
 
 /* image-load.c.  Reads superblock and commit; then all zones. */
 int image_read_head (struct image *img, uint64_t file_size, FILE *out,

@@ -4,7 +4,7 @@
  * the format keeps them.
  *
  * Data goes through the page cache.  Without a ring the calling thread does
- * it; with one, reads and larger writes are submitted there.
+ * it; with one, everything that may have to wait is submitted there.
  */
 
 #include <config.h>
@@ -136,6 +136,27 @@ is_quick (const struct image *img, const struct store_io *io)
     (file_offset (img, io) | io->length) % IMAGE_BLOCK == 0;
 }
 
+/* The same as image_space_submit, and waits. */
+static int
+perform_space (struct image *img, struct store_io *io)
+{
+  uint64_t at = file_offset (img, io);
+
+  switch (io->op) {
+  case STORE_ZERO:
+    return image_zero (img->fd, at, io->length, io->flags & STORE_MAY_TRIM);
+  case STORE_FINISH:
+    return image_zero (img->fd, at, io->length, true);
+  case STORE_DISCARD:
+    /* A hint, like the other one: that it fails is nobody's concern. */
+    image_punch (img->fd, at, io->length);
+    return 0;
+  default:
+    posix_fadvise (img->fd, at, io->length, POSIX_FADV_WILLNEED);
+    return 0;
+  }
+}
+
 /* Carries an operation out, whatever may have been in its way. */
 void
 image_perform (struct image *img, struct store_io *io)
@@ -153,19 +174,14 @@ image_perform (struct image *img, struct store_io *io)
     r = transfer (img, io, &done);
     break;
   case STORE_ZERO:
-    r = image_zero (img->fd, file_offset (img, io), io->length,
-                    io->flags & STORE_MAY_TRIM);
-    break;
   case STORE_FINISH:
-    r = image_zero (img->fd, file_offset (img, io), io->length, true);
-    break;
   case STORE_DISCARD:
-    /* A hint, like the next one: that it fails is nobody's concern. */
-    image_punch (img->fd, file_offset (img, io), io->length);
-    break;
   case STORE_CACHE:
-    posix_fadvise (img->fd, file_offset (img, io), io->length,
-                   POSIX_FADV_WILLNEED);
+    if (io->ring) {
+      image_space_submit (img, io);
+      return;
+    }
+    r = perform_space (img, io);
     break;
   case STORE_RESET:
     /* Where nothing was written nothing has to wait. */
@@ -198,7 +214,7 @@ reserve_records (struct image *img, uint32_t zone)
     uint64_t at = img->sb.table_offset[t] +
       (uint64_t) zone * sizeof (struct image_record);
 
-    int r = image_allocate (img->fd, 0, at - at % IMAGE_BLOCK, IMAGE_BLOCK);
+    int r = image_allocate (img->fd, at - at % IMAGE_BLOCK, IMAGE_BLOCK);
 
     if (r && r != EOPNOTSUPP && r != ENOSYS)
       return r;

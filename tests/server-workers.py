@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who does the work in znbd-server: an event loop does what waits for
+nothing, without a hidden thread; and what a file system may take long for
+is done by others, so that it does not hold up the loop's other clients."""
+
+import os
+import shutil
+import tempfile
+import time
+
+import nbd
+
+from harness import TAP, ZnbdServer, connect, run
+
+tap = TAP()
+M = 1 << 20
+ROUNDS = 8
+
+
+def threads(server):
+    names = []
+    for task in os.listdir("/proc/%d/task" % server.process.pid):
+        with open("/proc/%d/task/%s/comm" % (server.process.pid, task)) as f:
+            names.append(f.read().strip())
+    return names
+
+
+def workers(server):
+    """io_uring's, which stay for some seconds when they have done."""
+    return [n for n in threads(server) if n.startswith("iou-wrk")]
+
+
+def create(path, size, zone_size, conventional):
+    status, _, err = run("znbd", "create", "--size", size, "--zone-size",
+                         zone_size, "--conventional", conventional, path)
+    if status != 0:
+        raise RuntimeError(err)
+
+
+def wait(h, *cookies):
+    for cookie in cookies:
+        while not h.aio_command_completed(cookie):
+            h.poll(1000)
+
+
+def small(h, length):
+    """Writes a zone in order and the conventional one anywhere, and reads
+    it back, many at once."""
+    data = nbd.Buffer.from_bytearray(bytearray(os.urandom(length)))
+    back = nbd.Buffer(length)
+    places = [64 * M + i * length for i in range(16)]
+    wait(h, *[h.aio_pwrite(data, at) for at in places])
+    wait(h, *[h.aio_pwrite(data, i * length) for i in range(16)])
+    for _ in range(ROUNDS):
+        wait(h, *[h.aio_pread(nbd.Buffer(length), at) for at in places])
+    wait(h, h.aio_pread(back, places[-1]))
+    h.trim(64 * M, 64 * M)
+    return back.to_bytearray() == data.to_bytearray()
+
+
+# ---- no hidden threads ----
+
+folders = [tap.tmp]
+shm = None
+if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK):
+    shm = tempfile.mkdtemp(dir="/dev/shm", prefix="znbd-test.")
+    folders.append(shm)
+try:
+    for folder in folders:
+        image = os.path.join(folder, "disk.zbd")
+        create(image, "256M", "64M", "1")
+        with ZnbdServer(image, "-t", "2") as server:
+            h = connect(server.uri)
+            # 4 KiB last: no reset's commit is under way behind it.
+            good = all([small(h, n) for n in (256 << 10, 64 << 10, 4096)])
+            tap.ok(good, "what was written is read, in %s" % folder[:8])
+            tap.equal(workers(server), [],
+                      "the loops did all of it themselves")
+            h.trim(M, 0)
+            tap.ok(workers(server), "a discard is for a worker thread, and "
+                   "this test sees such threads", threads(server))
+            h.shutdown()
+        os.unlink(image)
+
+    # ---- what takes long ----
+
+    # tmpfs fills each page: the slowest that does not need a slow disk.
+    length = 1 << 30
+    if shm is None or shutil.disk_usage(shm).free < 3 * length:
+        tap.skip("zeroing stalls nobody", "/dev/shm lacks 3 GiB of room")
+    else:
+        image = os.path.join(shm, "disk.zbd")
+        create(image, "2G", "1G", "2")
+        with ZnbdServer(image, "-t", "1") as server:
+            slow, quick = connect(server.uri), connect(server.uri)
+            quick.pwrite(bytes(4096), length)
+
+            def beside(cookie):
+                """(how long it took, the longest read meanwhile)"""
+                start, longest = time.monotonic(), 0
+                while not slow.aio_command_completed(cookie):
+                    before = time.monotonic()
+                    quick.pread(4096, length)
+                    longest = max(longest, time.monotonic() - before)
+                    slow.poll(0)
+                return time.monotonic() - start, longest
+
+            for name, begin in (
+                    ("zeroing", lambda: slow.aio_zero(
+                        length, 0, flags=nbd.CMD_FLAG_NO_HOLE)),
+                    ("discarding", lambda: slow.aio_trim(length, 0))):
+                took, longest = beside(begin())
+                text = "%s takes %.0f ms, a read beside it at most %.0f" % (
+                    name, took * 1e3, longest * 1e3)
+                tap.diag(text)
+                if took < 0.05:
+                    tap.skip("%s stalls nobody" % name, "it is too quick")
+                else:
+                    tap.ok(longest < took * 0.7, "%s stalls nobody" % name,
+                           text)
+            tap.equal(slow.pread(4096, 0), bytes(4096), "all was zeroed")
+            slow.shutdown()
+            quick.shutdown()
+finally:
+    if shm:
+        shutil.rmtree(shm)
+
+# ---- where there are no holes ----
+
+# ramfs can neither zero a range nor punch: zeros are written, 1 MiB at a
+# time.  Anybody may mount one who may make a namespace.
+script = r'''
+mount -t ramfs none "$1" || exit 77
+cd "$1"
+znbd create --size 64M --zone-size 16M --conventional 2 disk.zbd || exit 1
+znbd-server -t 1 disk.zbd -U - --run '"$PYTHON" -c "
+import nbd, os, sys
+h = nbd.NBD()
+h.connect_uri(os.environ[\"uri\"])
+M = 1 << 20
+h.pwrite(b\"x\" * (8 * M), 0)
+h.zero(5 * M + 4096, M + 4096)
+h.cache(8 * M, 0)
+h.trim(4096, 0)
+assert h.pread(M + 4096, 0)[4096:] == b\"x\" * M
+assert h.pread(5 * M + 4096, M + 4096) == bytes(5 * M + 4096)
+assert h.pread(4096, 6 * M + 8192) == b\"x\" * 4096
+h.pwrite(b\"y\" * M, 32 * M)
+h.zero(3 * M, 33 * M)
+h.pwrite(b\"y\" * M, 36 * M)
+assert h.pread(5 * M, 32 * M) == b\"y\" * M + bytes(3 * M) + b\"y\" * M
+h.shutdown()
+"'
+'''
+folder = os.path.join(tap.tmp, "ramfs")
+os.mkdir(folder)
+try:
+    status, out, err = run("unshare", "-rm", "sh", "-c", script, "sh", folder)
+except FileNotFoundError:
+    status = 77
+if status == 77 or (status != 0 and "unshare:" in err):
+    tap.skip("zeroing without holes", "no ramfs may be mounted here")
+else:
+    tap.equal((status, err), (0, ""), "zeroing without holes")
+tap.done_testing()
