@@ -151,6 +151,19 @@ zoned_get_ready (void)
   return 0;
 }
 
+/* nbdkit is where it will run. */
+static int
+zoned_after_fork (void)
+{
+  struct zone_error err;
+
+  if (zdisk_start (disk, &err) == -1) {
+    nbdkit_error ("%s", err.text);
+    return -1;
+  }
+  return 0;
+}
+
 static int
 zoned_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
@@ -475,6 +488,7 @@ static struct nbdkit_plugin plugin = {
   .config_complete    = zoned_config_complete,
   .dump_plugin        = zoned_dump_plugin,
   .get_ready          = zoned_get_ready,
+  .after_fork         = zoned_after_fork,
 
   .list_exports       = zoned_list_exports,
   .default_export     = zoned_default_export,

@@ -38,6 +38,7 @@ struct zdisk {
 struct zdisk_client {
   struct zdisk *disk;
   bool readonly;
+  _Atomic uint32_t lost;        /* the store's, when a flush last told */
   _Atomic uint32_t refs;        /* its requests under way, and its owner */
   bool gone;                    /* these two under park_lock */
   uint64_t parked_bytes;
@@ -104,6 +105,9 @@ void disk_part_done (struct zdisk_request *req, struct ring *ring);
 bool mirror_next (struct zdisk_request *req);
 void mirror_start (struct zdisk_request *req);
 void mirror_check_again (struct zdisk_request *req, struct ring *ring);
+/* A store's news. */
+void mirror_news (void *opaque, uint32_t first, uint32_t count,
+                  const struct znbd_zone *zones);
 /* Fills the request's io to report one zone to work.one. */
 void mirror_ask (struct zdisk_request *req, uint32_t zone,
                  struct ring *ring,

@@ -102,6 +102,20 @@ take (struct zdisk *disk, uint32_t zone, const struct znbd_zone *info,
   zone_unlock (&z->lock);
 }
 
+void
+mirror_news (void *opaque, uint32_t first, uint32_t count,
+             const struct znbd_zone *zones)
+{
+  struct zdisk *disk = opaque;
+  struct effects fx;
+  uint32_t i;
+
+  effects_init (&fx);
+  for (i = 0; i < count; i++)
+    take (disk, first + i, &zones[i], zones_stamp (&disk->zones), &fx);
+  effects_run (disk, &fx, NULL);
+}
+
 /* Lets go a zone that an ALL form held; info: what the store says, or
  * NULL. */
 static void

@@ -252,7 +252,7 @@ manage (struct zdisk_request *req)
   if (disk_of (req)->zones.mirrors) {
     /* What else there is to say the store says. */
     if (z->type == ZNBD_ZONE_CONVENTIONAL)
-      w->refusal = ZONE_REFUSED_CONVENTIONAL;
+      w->refusal = zones_manage_check (z, op, &nothing);
     return z->type == ZNBD_ZONE_CONVENTIONAL ||
       (req->op == ZDISK_TRIM && zones_check_access (z, true) != ZONE_OK);
   }
@@ -501,7 +501,9 @@ explain (struct zdisk_request *req, bool first, uint64_t reserved)
   }
   else if (first)
     why = zones_explain_write (zs, w->zone, w->offset, reserved, w->error);
-  else if (w->error || w->offset + w->length > zone_of (req)->wp)
+  /* One that is only ready now has no report to be judged by. */
+  else if (w->error || w->state == BUSY_READY ||
+           w->offset + w->length > zone_of (req)->wp)
     why = ZONE_REFUSED_BEHIND;
   if (why != ZONE_OK)
     w->refusal = why;
@@ -538,7 +540,7 @@ resync_done (struct store_io *io, int error, uint64_t bytes)
   for (prev = z->busy; !last; ) {
     req = prev->work.next;
     last = req == z->busy;
-    if (req->work.state == BUSY_READY)
+    if (req->work.state == BUSY_READY && !error)
       req->work.state = BUSY_QUEUED;
     if (req->work.state >= BUSY_QUEUED || (!error && goes_again (req))) {
       prev = req;

@@ -61,7 +61,24 @@ zdisk_new (struct store *store, const struct zdisk_options *options,
   limits_count_loaded (&disk->zones);
   disk->zones.store = store;
   disk->zones.mirrors = store->mirrors;
+  store->news = mirror_news;
+  store->news_opaque = disk;
   return disk;
+}
+
+int
+zdisk_start (struct zdisk *disk, struct zone_error *err)
+{
+  struct store *store = disk->store;
+
+  return store->ops->start ? store->ops->start (store, err) : 0;
+}
+
+void
+zdisk_hurry (struct zdisk *disk)
+{
+  if (disk->store->ops->hurry)
+    disk->store->ops->hurry (disk->store);
 }
 
 int
@@ -79,7 +96,10 @@ zdisk_close (struct zdisk *disk, struct zone_error *err)
 const struct znbd_geometry *
 zdisk_geometry (const struct zdisk *disk)
 {
-  return &disk->store->geometry;
+  const struct znbd_geometry *g =
+    atomic_load_explicit (&disk->store->current, memory_order_acquire);
+
+  return g ? g : &disk->store->geometry;
 }
 
 bool
@@ -134,6 +154,7 @@ zdisk_client_new (struct zdisk *disk, bool readonly)
   if (client) {
     client->disk = disk;
     client->refs = 1;
+    client->lost = disk->store->lost;
     client->readonly = readonly || disk->store->readonly;
   }
   return client;
@@ -463,6 +484,16 @@ needs_flush (const struct zdisk_request *req)
         req->op != ZDISK_CACHE && req->op != ZDISK_REFRESH);
 }
 
+/* Whether the client is still to learn that writes may have been lost. */
+static bool
+has_lost (struct zdisk_client *client)
+{
+  uint32_t lost = client->disk->store->lost;
+
+  return atomic_exchange_explicit (&client->lost, lost,
+                                   memory_order_relaxed) != lost;
+}
+
 /* Carries a request on until a part of it has to wait.  The request may be
  * gone when this returns. */
 static void
@@ -486,7 +517,12 @@ carry_on (struct zdisk_request *req, struct ring *ring)
     else if (w->refusal == ZONE_OK && !w->error && needs_flush (req)) {
       w->flushing = 1;
       w->length = 0;
-      start_direct (req, STORE_FLUSH);
+      if (has_lost (w->client)) {
+        w->refusal = ZONE_REFUSED_LOST;
+        disk_part_done (req, ring);
+      }
+      else
+        start_direct (req, STORE_FLUSH);
     }
     else {
       finish (req);

@@ -96,10 +96,20 @@ struct zdisk *zdisk_new (struct store *store,
                          const struct zdisk_options *options,
                          struct zone_error *err);
 
+/* To be called once the process has forked for the last time, before the
+ * first request; 0, or -1 where threads cannot be started. */
+int zdisk_start (struct zdisk *disk, struct zone_error *err);
+
+/* To be called when nothing more is to be waited for than I/O takes, before
+ * the last requests end. */
+void zdisk_hurry (struct zdisk *disk);
+
 /* Flushes and closes disk and store.  No request may be unanswered.
  * Returns 0, or -1 where the last flush failed; closed in any case. */
 int zdisk_close (struct zdisk *disk, struct zone_error *err);
 
+/* Lives as long as the disk.  Of what it says only the epoch may be another
+ * one later. */
 const struct znbd_geometry *zdisk_geometry (const struct zdisk *disk);
 bool zdisk_is_readonly (const struct zdisk *disk);
 

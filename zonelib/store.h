@@ -123,6 +123,14 @@ struct store_ops {
   int (*load) (struct store *store, struct zones *zones,
                struct zone_error *err);
 
+  /* After the process has forked for the last time: threads may be started.
+   * May be NULL.  What is submitted before waits for it. */
+  int (*start) (struct store *store, struct zone_error *err);
+
+  /* The disk is about to be closed: what waits for something that may not
+   * come, such as another connection, is to fail.  May be NULL. */
+  void (*hurry) (struct store *store);
+
   /* Flushes where flush is set, frees everything. */
   int (*close) (struct store *store, bool flush, struct zone_error *err);
 };
@@ -138,6 +146,19 @@ struct store {
   uint32_t max_write;           /* bytes of what is merged so, 0: the disk's
                                  * own bound; a larger single write is the
                                  * store's to cut */
+  _Atomic uint32_t lost;        /* how often writes that were answered, but
+                                 * not flushed, may have been lost: the next
+                                 * flush of each client then fails */
+
+  /* geometry, or what is true now of a store that mirrors: its epoch may
+   * change.  What it points to lives as long as the store. */
+  _Atomic (const struct znbd_geometry *) current;
+
+  /* Set by the disk over a store that mirrors: takes a report that nobody
+   * asked for. */
+  void (*news) (void *opaque, uint32_t first, uint32_t count,
+                const struct znbd_zone *zones);
+  void *news_opaque;
   _Atomic bool failed;          /* a sync or a mapping failed: what is
                                  * durable is unknown, no more changes */
 };

@@ -539,6 +539,7 @@ zones_refusal_errno (enum zone_refusal why, bool write)
     return write ? ENOSPC : EINVAL;
   case ZONE_REFUSED_OFFLINE:
   case ZONE_REFUSED_BEHIND:
+  case ZONE_REFUSED_LOST:
     return EIO;
   case ZONE_REFUSED_FULL:
   case ZONE_REFUSED_CAPACITY:
@@ -643,6 +644,9 @@ zones_refusal_text (struct zones *zs, enum zone_refusal why, uint32_t zone,
     TEXT ("an earlier write of %s failed", at);
   case ZONE_REFUSED_MOVED:
     TEXT ("somebody else moved the write pointer of %s", at);
+  case ZONE_REFUSED_LOST:
+    TEXT ("the disk started anew: what was written before, and not flushed, "
+          "may be lost");
   }
 #undef TEXT
   snprintf (buf, size, "%s", what);

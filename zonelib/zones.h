@@ -102,6 +102,7 @@ enum zone_refusal {
   ZONE_REFUSED_RANGE,           /* management of something not whole zones */
   ZONE_REFUSED_BEHIND,          /* an earlier write of the zone failed */
   ZONE_REFUSED_MOVED,           /* somebody else moved the pointer */
+  ZONE_REFUSED_LOST,            /* a flush: earlier writes may be lost */
 };
 
 /* Makes all zones: g->conventional ones first, the others empty; the last
