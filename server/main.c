@@ -28,6 +28,7 @@
 #include "log.h"
 #include "loop.h"
 #include "memory.h"
+#include "nbd-store.h"
 #include "open.h"
 #include "options.h"
 #include "tls.h"
@@ -44,10 +45,22 @@ open_image (const struct options *o, struct zone_error *err)
   return store;
 }
 
+static struct store *
+open_upstream (const struct options *o, struct zone_error *err)
+{
+  const struct nbd_store_options options = {
+    .uri = o->uri, .command = o->command, .reconnect = o->reconnect,
+    .log = log_line,
+  };
+
+  return nbd_store_open (&options, o->readonly, err);
+}
+
 static struct zdisk *
 open_disk (const struct options *o, struct zone_error *err)
 {
   struct store *store = o->image ? open_image (o, err)
+    : o->uri || o->command ? open_upstream (o, err)
     : memory_new (&o->geometry, err);
 
   return store ? zdisk_new (store, &o->disk, err) : NULL;
@@ -201,13 +214,15 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
     return zone_error (err, errno, "signalfd: %s", strerror (errno));
   if (o->run && (command = start_command (o, l, &old, err)) == -1)
     return -1;
-  if (loops_start (disk, o->threads, err) == -1)
+  if (zdisk_start (disk, err) == -1 ||
+      loops_start (disk, o->threads, err) == -1)
     return -1;
   say_ready (o, pidfile, background);
 
   status = serve (l, signals, command);
   close (signals);
   listener_close (l);
+  zdisk_hurry (disk);
   loops_stop ();
   return status;
 }
@@ -227,6 +242,7 @@ main (int argc, char *argv[])
   options.disk.log = log_line;
   raise_limits ();
   disk = open_disk (&options, &err);
+  free (options.command);
   if (disk == NULL) {
     log_error ("%s", err.text);
     return 1;

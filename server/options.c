@@ -14,6 +14,7 @@
 
 #include "debug.h"
 #include "log.h"
+#include "nbd-store.h"
 #include "options.h"
 #include "protocol.h"
 #include "table.h"
@@ -21,9 +22,11 @@
 static const char help[] =
   "usage: znbd-server [OPTION...] IMAGE\n"
   "       znbd-server [OPTION...] memory:SIZE,zone-size=SIZE[,KEY=VALUE...]\n"
+  "       znbd-server [OPTION...] NBD-URI\n"
+  "       znbd-server [OPTION...] --nbdkit -- NBDKIT-ARGUMENT...\n"
   "\n"
-  "Serves a zoned disk over NBD: an image that znbd create has made, or one\n"
-  "in memory.\n"
+  "Serves a zoned disk over NBD: an image that znbd create has made, one in\n"
+  "memory, or that of another NBD server with a zone table.\n"
   "\n"
   "Where to listen:\n"
   "  -U, --unix PATH          a Unix socket (-: a temporary one)\n"
@@ -37,6 +40,10 @@ static const char help[] =
   "      --reorder-timeout T  how long a write ahead of its zone's pointer\n"
   "                           waits, like 500ms or 2s (default: 1s)\n"
   "      --gap error|zero     what then: refuse it (default), or fill the gap\n"
+  "      --nbdkit             start nbdkit with the arguments behind --, and\n"
+  "                           serve its disk, in the foreground\n"
+  "      --reconnect T        how long requests wait for another server that\n"
+  "                           went (default: 30s; 0: it is not sought again)\n"
   "TLS, see the man page:\n"
   "      --tls off|on|require whether clients may or must use it\n"
   "      --tls-certificates DIR with ca-cert.pem, server-cert.pem and\n"
@@ -68,6 +75,7 @@ enum {
   OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_GAP, OPT_RUN,
   OPT_EXIT_WITH_PARENT, OPT_HELP, OPT_LOG, OPT_VSOCK, OPT_TLS,
   OPT_TLS_CERTIFICATES, OPT_TLS_PSK, OPT_TLS_VERIFY_PEER,
+  OPT_NBDKIT, OPT_RECONNECT,
 };
 
 static const struct option long_options[] = {
@@ -89,6 +97,8 @@ static const struct option long_options[] = {
   { "pidfile", required_argument, NULL, 'P' },
   { "threads", required_argument, NULL, 't' },
   { "run", required_argument, NULL, OPT_RUN },
+  { "nbdkit", no_argument, NULL, OPT_NBDKIT },
+  { "reconnect", required_argument, NULL, OPT_RECONNECT },
   { "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
   { "user", required_argument, NULL, 'u' },
   { "group", required_argument, NULL, 'g' },
@@ -107,7 +117,7 @@ static const struct option long_options[] = {
   } while (0)
 
 static unsigned
-parse_timeout (const char *value)
+parse_timeout (const char *option, const char *value)
 {
   unsigned long long n, unit = 0;
   char *end;
@@ -121,9 +131,9 @@ parse_timeout (const char *value)
       unit = 1000;
   }
   if (unit == 0)
-    die ("--reorder-timeout %s is not a time like 500ms or 2s", value);
+    die ("--%s %s is not a time like 500ms or 2s", option, value);
   if (n > INT_MAX / unit)
-    die ("--reorder-timeout %s is longer than the longest, %ds", value,
+    die ("--%s %s is longer than the longest, %ds", option, value,
          INT_MAX / 1000);
   return n * unit;
 }
@@ -233,11 +243,39 @@ parse_disk (const char *arg, struct options *o)
   if (strncmp (arg, "memory:", 7) != 0) {
     if (*arg == '\0')
       die ("the image has no name");
+    if (nbd_store_is_uri (arg)) {
+      o->uri = arg;
+      return;
+    }
     o->image = arg;
     return;
   }
   if (disk_spec_parse (arg + 7, &o->geometry, &err) == -1)
     die ("%s", err.text);
+}
+
+/* nbdkit, told what it needs for being our server: to end with us, and a
+ * thread for each write that it may have to park. */
+static void
+parse_nbdkit (char *args[], int n, struct options *o)
+{
+  static char *const first[] = {
+    (char *) "nbdkit", (char *) "--exit-with-parent", (char *) "-t",
+    (char *) "64",
+  };
+  const int nfirst = sizeof first / sizeof first[0];
+  char **command = calloc (nfirst + n + 1, sizeof *command);
+
+  if (n == 0)
+    die ("--nbdkit: give nbdkit's arguments behind --, such as: zoned "
+         "disk.zbd");
+  if (command == NULL)
+    die ("no memory for nbdkit's arguments");
+  memcpy (command, first, sizeof first);
+  memcpy (command + nfirst, args, n * sizeof *command);
+  o->command = command;
+  /* It is our child, and its files may be named from this folder. */
+  o->foreground = true;
 }
 
 void
@@ -247,11 +285,13 @@ options_parse (int argc, char *argv[], struct options *o)
   long cpus = sysconf (_SC_NPROCESSORS_ONLN);
   struct zone_error err;
   bool tls_given = false;
+  bool nbdkit = false;
   int c;
 
   memset (o, 0, sizeof *o);
   o->disk = disk;
   o->name = "";
+  o->reconnect = 30000;
   o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
   opterr = 0;
   while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:u:g:D:vV", long_options,
@@ -285,7 +325,11 @@ options_parse (int argc, char *argv[], struct options *o)
       printf ("znbd-server %s\n", PACKAGE_VERSION);
       exit (0);
     case OPT_REORDER_TIMEOUT:
-      o->disk.reorder_timeout = parse_timeout (optarg);
+      o->disk.reorder_timeout = parse_timeout ("reorder-timeout", optarg);
+      break;
+    case OPT_NBDKIT: nbdkit = true; break;
+    case OPT_RECONNECT:
+      o->reconnect = parse_timeout ("reconnect", optarg);
       break;
     case OPT_GAP:
       if (strcmp (optarg, "zero") != 0 && strcmp (optarg, "error") != 0)
@@ -302,11 +346,15 @@ options_parse (int argc, char *argv[], struct options *o)
     default:
       die ("unknown option %s, see --help", argv[optind - 1]);
     }
-  if (argc - optind != 1)
-    die (argc == optind ? "what is to be served? Give an IMAGE or "
+  if (nbdkit)
+    parse_nbdkit (argv + optind, argc - optind, o);
+  else if (argc - optind != 1)
+    die (argc == optind ? "what is to be served? Give an IMAGE, an NBD-URI or "
          "memory:SIZE,zone-size=SIZE"
-         : "give one IMAGE or memory:SIZE,zone-size=SIZE, not several");
-  parse_disk (argv[optind], o);
+         : "give one IMAGE, NBD-URI or memory:SIZE,zone-size=SIZE, not "
+         "several");
+  else
+    parse_disk (argv[optind], o);
   check_together (o);
   check_tls (o, tls_given);
   if (identity_find (&o->identity, &err) == -1)

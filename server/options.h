@@ -14,7 +14,11 @@
 enum tls_mode { TLS_OFF, TLS_ON, TLS_REQUIRE };
 
 struct options {
-  const char *image;            /* a path, or NULL: a disk in memory */
+  const char *image;            /* a path, or NULL: */
+  const char *uri;              /* another server's, or NULL: */
+  char **command;               /* another server to start, to be freed; or
+                                 * NULL: a disk in memory */
+  unsigned reconnect;           /* ms: to another server that went */
   struct store_geometry geometry;       /* of the disk in memory */
   struct zdisk_options disk;
   const char *unix_path;        /* "-": a temporary one */
