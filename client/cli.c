@@ -17,7 +17,7 @@
 
 const char *cli_name = "znbd";
 
-static int output_errno;        /* of cli_write's first failure */
+static int output_errno;        /* of the first failure */
 
 void
 cli_error (const char *fs, ...)
@@ -59,11 +59,18 @@ int
 cli_option (int argc, char **argv, const struct option *options,
             const char *help)
 {
+  return cli_option_or_letter (argc, argv, ":", options, help);
+}
+
+int
+cli_option_or_letter (int argc, char **argv, const char *letters,
+                      const struct option *options, const char *help)
+{
   const char *given;
   int c;
 
   opterr = 0;
-  c = getopt_long (argc, argv, ":", options, NULL);
+  c = getopt_long (argc, argv, letters, options, NULL);
   given = optind > 0 && optind <= argc ? argv[optind - 1] : "";
   switch (c) {
   case ':':
@@ -142,6 +149,16 @@ int
 cli_write (const char *buf, size_t length)
 {
   if (fwrite_unlocked (buf, length, 1, stdout) == 1)
+    return 0;
+  if (output_errno == 0)
+    output_errno = errno;
+  return -1;
+}
+
+int
+cli_flush (void)
+{
+  if (fflush (stdout) == 0)
     return 0;
   if (output_errno == 0)
     output_errno = errno;

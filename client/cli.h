@@ -18,6 +18,7 @@ int cmd_check (int argc, char **argv);
 int cmd_info (int argc, char **argv);
 int cmd_report (int argc, char **argv);
 int cmd_map (int argc, char **argv);
+int cmd_io (int argc, char **argv);
 int cmd_manage (int argc, char **argv);  /* open, close, finish, reset */
 
 /* "znbd" or "znbd SUBCOMMAND", before every message.  Set by main. */
@@ -36,6 +37,11 @@ void cli_error (const char *fs, ...)
 int cli_option (int argc, char **argv, const struct option *options,
                 const char *help);
 
+/* The same where there are short options, which letters has behind a
+ * colon. */
+int cli_option_or_letter (int argc, char **argv, const char *letters,
+                          const struct option *options, const char *help);
+
 /* The long option every subcommand has, for its table. */
 #define CLI_HELP_VALUE 255
 #define CLI_HELP_OPTION { "help", no_argument, NULL, CLI_HELP_VALUE }
@@ -51,6 +57,9 @@ int cli_number (const char *option, const char *arg, uint64_t *number);
 /* Writes to standard output where there is much of it.  -1 where that fails,
  * for ending early: cli_finish will say why. */
 int cli_write (const char *buf, size_t length);
+
+/* Writes out what there is of it so far.  -1 as cli_write. */
+int cli_flush (void);
 
 /* Ends the output: status, or EXIT_FAILURE after a message where standard
  * output could not be written. */

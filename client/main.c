@@ -25,6 +25,7 @@ static const struct command {
   { "info",   cmd_info,   "show a disk's geometry and limits" },
   { "report", cmd_report, "show a disk's zones" },
   { "map",    cmd_map,    "draw a disk's zones" },
+  { "io",     cmd_io,     "qemu-io's commands, on a remote disk" },
   { "open",   cmd_manage, "open zones explicitly" },
   { "close",  cmd_manage, "close open zones" },
   { "finish", cmd_manage, "make zones full" },

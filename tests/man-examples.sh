@@ -73,7 +73,7 @@ for file in "$tmp"/example*.sh; do
           "the zones are empty" ;;
   esac
 done
-is "$count" 8 "all examples of the tool were found"
+is "$count" 9 "all examples of the tool were found"
 
 # ---- znbd-server(1) ---------------------------------------------------
 
