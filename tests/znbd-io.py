@@ -252,6 +252,7 @@ if shutil.which("qemu-io"):
                 "   ", "read 0 4k", "r 0 4k", "  r  0   4k  ",
                 "read -P 0 0 64k", "read -P 1 0 4k", "write 0 4k",
                 "read -P 0xcd 0 4k", "write -P 0x11 4k 4k",
+                "read -P 17 4k 4097",
                 "w -P 017 8k 4096", "read -v 4080 32", "read -v 0 20",
                 "read -P 17 4k 8k", "read -P 17 -s 10 4k 8k",
                 "read -P 17 -l 4k 4k 8k", "read -P 17 -s 1k -l 3k 4k 8k",
