@@ -115,6 +115,9 @@ nobody
       example "$file"
       like "$out" 'zone 0: empty to implicit-open.*zone 0: .* to full' \
            "its transitions" ;;
+    *"filters together"*)
+      example "$file"
+      like "$(tr -s ' ' <<<"$out")" '^ 0 1073741824 545' "its zones" ;;
     *"from Python"*)
       example "$file"
       like "$out" '^x-zbd:reset \[4096, 1\]$' "its answer" ;;
@@ -123,4 +126,4 @@ nobody
            "$(cat "${file%.sh}.title")" ;;
   esac
 done
-is "$count" 6 "all examples of the server were found"
+is "$count" 7 "all examples of the server were found"
