@@ -19,6 +19,7 @@ int cmd_info (int argc, char **argv);
 int cmd_report (int argc, char **argv);
 int cmd_map (int argc, char **argv);
 int cmd_io (int argc, char **argv);
+int cmd_append (int argc, char **argv);
 int cmd_manage (int argc, char **argv);  /* open, close, finish, reset */
 
 /* "znbd" or "znbd SUBCOMMAND", before every message.  Set by main. */

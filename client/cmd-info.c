@@ -16,17 +16,19 @@
 #include "target.h"
 
 static const char help[] =
-  "znbd info [--json] IMAGE|URI\n"
+  "znbd info [--json] [--verbose] IMAGE|URI\n"
   "\n"
   "Shows a disk's geometry and limits.\n"
   "\n"
   "  --json    as a JSON object; sizes in bytes\n"
+  "  --verbose say which way the zones were asked for\n"
   "  --help\n";
 
-enum { OPT_JSON = 256 };
+enum { OPT_JSON = 256, OPT_VERBOSE };
 
 static const struct option options[] = {
   { "json", no_argument, NULL, OPT_JSON },
+  { "verbose", no_argument, NULL, OPT_VERBOSE },
   CLI_HELP_OPTION,
   { NULL, 0, NULL, 0 }
 };
@@ -183,7 +185,7 @@ cmd_info (int argc, char **argv)
   struct summary summary;
   struct target *t;
   const char *operand;
-  bool json = false;
+  bool json = false, verbose = false;
   int c, r;
 
   while ((c = cli_option (argc, argv, options, help)) != -1) {
@@ -191,7 +193,10 @@ cmd_info (int argc, char **argv)
       return EXIT_SUCCESS;
     if (c == CLI_BAD)
       return EXIT_FAILURE;
-    json = true;
+    if (c == OPT_JSON)
+      json = true;
+    if (c == OPT_VERBOSE)
+      verbose = true;
   }
   operand = cli_operand (argc, argv, "IMAGE or URI");
   if (operand == NULL)
@@ -199,6 +204,8 @@ cmd_info (int argc, char **argv)
   t = target_open (operand, true);
   if (t == NULL)
     return EXIT_FAILURE;
+  if (verbose)
+    target_set_verbose (t);
 
   r = summarize (t, &summary);
   if (r == 0 && json)

@@ -13,7 +13,7 @@
 #include "target.h"
 
 static const char help[] =
-  "znbd open|close|finish|reset WHICH IMAGE|URI\n"
+  "znbd open|close|finish|reset WHICH [--verbose] IMAGE|URI\n"
   "\n"
   "Manages zones.  The first zone that refuses ends it; zones before it "
   "stay\n"
@@ -24,15 +24,17 @@ static const char help[] =
   "  --all                  open: all closed zones; close: all open ones;\n"
   "                         finish: all open and closed ones; reset: all\n"
   "                         sequential zones\n"
+  "  --verbose              say which way it goes\n"
   "  --help\n";
 
-enum { OPT_ZONE = 256, OPT_OFFSET, OPT_LENGTH, OPT_ALL };
+enum { OPT_ZONE = 256, OPT_OFFSET, OPT_LENGTH, OPT_ALL, OPT_VERBOSE };
 
 static const struct option options[] = {
   { "zone", required_argument, NULL, OPT_ZONE },
   { "offset", required_argument, NULL, OPT_OFFSET },
   { "length", required_argument, NULL, OPT_LENGTH },
   { "all", no_argument, NULL, OPT_ALL },
+  { "verbose", no_argument, NULL, OPT_VERBOSE },
   CLI_HELP_OPTION,
   { NULL, 0, NULL, 0 }
 };
@@ -163,6 +165,7 @@ cmd_manage (int argc, char **argv)
 {
   struct request rq = { .op = find_op (argv[0]) };
   const char *operand;
+  bool verbose = false;
   int c, r;
 
   while ((c = cli_option (argc, argv, options, help)) != -1)
@@ -180,6 +183,9 @@ cmd_manage (int argc, char **argv)
       if (cli_size ("--length", optarg, &rq.length) == -1)
         return EXIT_FAILURE;
       break;
+    case OPT_VERBOSE:
+      verbose = true;
+      break;
     case OPT_ALL:
       rq.all = true;
       break;
@@ -194,6 +200,8 @@ cmd_manage (int argc, char **argv)
   rq.target = target_open (operand, false);
   if (rq.target == NULL)
     return EXIT_FAILURE;
+  if (verbose)
+    target_set_verbose (rq.target);
 
   r = manage (&rq);
   if (target_close (rq.target) == -1)

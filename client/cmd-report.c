@@ -20,7 +20,7 @@
 #include "target.h"
 
 static const char help[] =
-  "znbd report [--offset S] [--count N] [--json] IMAGE|URI\n"
+  "znbd report [--offset S] [--count N] [--json] [--verbose] IMAGE|URI\n"
   "\n"
   "Shows a disk's zones, one a line: number, type, condition, start, length,\n"
   "capacity and write pointer, in bytes.\n"
@@ -28,14 +28,16 @@ static const char help[] =
   "  --offset S   begin with the zone that holds this byte (0)\n"
   "  --count N    show at most so many zones\n"
   "  --json       as JSON\n"
+  "  --verbose   say which way they were asked for\n"
   "  --help\n";
 
-enum { OPT_OFFSET = 256, OPT_COUNT, OPT_JSON };
+enum { OPT_OFFSET = 256, OPT_COUNT, OPT_JSON, OPT_VERBOSE };
 
 static const struct option options[] = {
   { "offset", required_argument, NULL, OPT_OFFSET },
   { "count", required_argument, NULL, OPT_COUNT },
   { "json", no_argument, NULL, OPT_JSON },
+  { "verbose", no_argument, NULL, OPT_VERBOSE },
   CLI_HELP_OPTION,
   { NULL, 0, NULL, 0 }
 };
@@ -225,7 +227,7 @@ cmd_report (int argc, char **argv)
   uint32_t first, end;
   struct target *t;
   const char *operand;
-  bool json = false;
+  bool json = false, verbose = false;
   int c, r;
 
   while ((c = cli_option (argc, argv, options, help)) != -1) {
@@ -237,6 +239,8 @@ cmd_report (int argc, char **argv)
       return EXIT_FAILURE;
     if (c == OPT_JSON)
       json = true;
+    if (c == OPT_VERBOSE)
+      verbose = true;
   }
   if (count == 0) {
     cli_error ("--count must not be 0");
@@ -248,6 +252,8 @@ cmd_report (int argc, char **argv)
   t = target_open (operand, true);
   if (t == NULL)
     return EXIT_FAILURE;
+  if (verbose)
+    target_set_verbose (t);
 
   g = target_geometry (t);
   if (offset >= g->size) {

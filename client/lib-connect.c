@@ -215,6 +215,9 @@ begin_disk (struct znbd_disk *disk, struct nbd_handle *nbd, bool owned)
   if (export == NULL)
     return lib_error_nbd ("connecting");
   r = set_names (disk, export);
+  disk->table_way = is_table_name (export)
+    ? "the zone table: it is what was connected to"
+    : "the zone table: the server offers no x-zbd contexts";
   if (r == 0 && !is_table_name (export))
     r = lib_list_contexts (nbd, &disk->offered, &geometry);
   free (export);
@@ -389,6 +392,7 @@ begin_ready (struct znbd_disk *disk, struct nbd_handle *nbd)
   if (export == NULL)
     return lib_error_nbd ("znbd_connect_handle");
   r = set_names (disk, export);
+  disk->table_way = "the zone table: it is what was connected to";
   free (export);
   if (r == -1)
     return -1;

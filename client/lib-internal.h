@@ -83,6 +83,7 @@ struct znbd_disk {
   struct znbd_geometry geometry;
   bool readonly;
   bool extended;                /* block status of 64 bits */
+  const char *table_way;        /* why the table, where nothing is offered */
   uint32_t offered;             /* contexts: LIB_BIT of their connection */
   char *export, *table_export;  /* names */
   char *uri;                    /* to connect again; NULL: cannot */
@@ -207,8 +208,6 @@ uint64_t lib_manage_context_requests (const struct znbd_disk *disk,
 /* ---- ways, for znbd_get_way ---- */
 void lib_set_way (struct znbd_disk *disk, enum znbd_way what,
                   const char *text);
-#define LIB_WAY_TABLE_ONLY "the zone table: the server offers no x-zbd " \
-  "contexts"
 
 /* ---- errors ---- */
 

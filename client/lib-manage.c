@@ -207,7 +207,7 @@ by_contexts (struct znbd_disk *disk, enum lib_conn_kind kind, uint64_t n,
 {
   *nbd = NULL;
   if (!(disk->offered & LIB_BIT (kind)))
-    lib_set_way (disk, ZNBD_WAY_MANAGE, LIB_WAY_TABLE_ONLY);
+    lib_set_way (disk, ZNBD_WAY_MANAGE, disk->table_way);
   else if (n > LIB_MANAGE_REQUESTS && lib_table_usable (disk))
     lib_set_way (disk, ZNBD_WAY_MANAGE, "the zone table: so many zones take "
                  "fewer round trips so than by a context");

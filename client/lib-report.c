@@ -320,7 +320,7 @@ choose (struct znbd_disk *disk, uint32_t count, bool *table)
 
   *table = true;
   if (!(disk->offered & LIB_BIT (LIB_DISK)))
-    lib_set_way (disk, ZNBD_WAY_REPORT, LIB_WAY_TABLE_ONLY);
+    lib_set_way (disk, ZNBD_WAY_REPORT, disk->table_way);
   else if (n > LIB_REPORT_REQUESTS && lib_table_usable (disk))
     lib_set_way (disk, ZNBD_WAY_REPORT, "the zone table: so many zones take "
                  "fewer round trips so than by the context x-zbd:zones");

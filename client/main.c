@@ -26,6 +26,7 @@ static const struct command {
   { "report", cmd_report, "show a disk's zones" },
   { "map",    cmd_map,    "draw a disk's zones" },
   { "io",     cmd_io,     "qemu-io's commands, on a remote disk" },
+  { "append", cmd_append, "append standard input to a zone" },
   { "open",   cmd_manage, "open zones explicitly" },
   { "close",  cmd_manage, "close open zones" },
   { "finish", cmd_manage, "make zones full" },
@@ -73,10 +74,13 @@ fill_standard_files (void)
 
   do {
     fd = open ("/dev/null", O_RDWR);
-    if (fd == STDOUT_FILENO) {
-      /* Output that is lost is to be an error. */
+    if (fd == STDIN_FILENO || fd == STDOUT_FILENO) {
+      /* Input that is not there, and output that is lost, are to be
+       * errors. */
+      int flags = fd == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+
       close (fd);
-      fd = open ("/dev/null", O_RDONLY);
+      fd = open ("/dev/null", flags);
     }
   } while (fd >= 0 && fd <= STDERR_FILENO);
   if (fd > STDERR_FILENO)

@@ -142,6 +142,13 @@ say_way (struct target *t, enum znbd_way what)
   cli_error ("%s by way of %s", names[what], way);
 }
 
+void
+target_changed (struct target *t, enum znbd_way what)
+{
+  t->changed = true;
+  say_way (t, what);
+}
+
 int
 target_close (struct target *t)
 {

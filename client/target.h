@@ -12,10 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "znbd-types.h"
+#include "libznbd.h"
 
 struct target;
-struct znbd_disk;
 
 /* Opens what operand names.  NULL on error. */
 struct target *target_open (const char *operand, bool readonly);
@@ -25,8 +24,10 @@ struct target *target_open (const char *operand, bool readonly);
 void target_set_verbose (struct target *t);
 
 /* The disk behind a URI, for libznbd's asynchronous calls; NULL: it is an
- * image. */
+ * image.  target_changed is to be called after those: closing is to flush,
+ * and the way is to be told. */
 struct znbd_disk *target_remote (struct target *t);
+void target_changed (struct target *t, enum znbd_way what);
 
 /* Makes changes durable and closes.  0 or -1. */
 int target_close (struct target *t);

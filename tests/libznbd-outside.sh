@@ -64,6 +64,24 @@ run env LD_LIBRARY_PATH="$libdir" "$tmp/prog" "nbd+unix:///?socket=$tmp/no"
 is "$status" 1 "without a server it fails"
 like "$out" 'No such file' "and says why"
 
+# The second one: appends, for which stock nbdkit has no context.
+awk '/^=head2/ { n++; next } /^=head1/ { n = 0 }
+     /^=head1 EXAMPLES/ { on = 1 } on && n == 2 && /^( |$)/' \
+    "$abs_top_srcdir/client/libznbd.pod" | sed 's/^ //' >"$tmp/append.c"
+ok "the example with appends compiles" \
+   $CC -Wall -Wextra -Werror $cflags "$tmp/append.c" -o "$tmp/append" $libs
+run env LD_LIBRARY_PATH="$libdir" "$tmp/append" "$uri" 4
+is "$status" 1 "where nothing can be appended it fails"
+like "$out" 'takes no appends' "and says so"
+start_znbd_server size=64M zone-size=4M conventional=1
+run env LD_LIBRARY_PATH="$libdir" "$tmp/append" "$uri" 4
+is "$status" 0 "with znbd-server it runs"
+is "$(sed 's/.* is at //' <<<"$out" | sort -n)" \
+   "$(seq 16777216 4096 17035264)" "each block has its place"
+run env LD_LIBRARY_PATH="$libdir" "$tmp/append" "$uri" 0
+is "$status" 1 "a conventional zone takes none"
+like "$out" 'zone 0 is conventional' "and it says so"
+
 # The other examples are pieces of programs.
 {
   echo '#include <stdio.h>'
@@ -75,7 +93,7 @@ like "$out" 'No such file' "and says why"
   echo '        uint64_t offset) { static char buf[4096];'
   awk '/^=head2/ { n++; next } /^=head1/ { n = 0 }
        /^=head1 EXAMPLES/ { on = 1 } /^=head1 CONN/ { on = 0 }
-       on && n > 1 && /^( |$)/' "$abs_top_srcdir/client/libznbd.pod"
+       on && n > 2 && /^( |$)/' "$abs_top_srcdir/client/libznbd.pod"
   echo '}'
 } >"$tmp/pieces.c"
 ok "the other examples compile" \

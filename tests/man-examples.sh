@@ -71,9 +71,12 @@ for file in "$tmp"/example*.sh; do
 ]* full ' "the zone is full" ;;
     5) is "$(znbd info --json disk.zbd | jq .conditions.empty)" 36 \
           "the zones are empty" ;;
+    9) is "$(grep -c ' 131072$' <<<"$out")" 32 "all was appended"
+       is "$(znbd report --json disk.zbd | jq '.zones[8] | .wp - .start')" \
+          4194304 "into one zone" ;;
   esac
 done
-is "$count" 9 "all examples of the tool were found"
+is "$count" 10 "all examples of the tool were found"
 
 # ---- znbd-server(1) ---------------------------------------------------
 
