@@ -28,93 +28,11 @@
 
 #include "libznbd.h"
 #include "table.h"
+#include "serve.h"
 
 #define MiB (UINT64_C (1) << 20)
 
-/* ---- servers ---- */
-
-struct server {
-  pid_t pid;
-  char dir[64];
-  char uri[160], table_uri[160];
-};
-
-static void
-make_dir (struct server *s)
-{
-  strcpy (s->dir, "/tmp/znbd-unit.XXXXXX");
-  assert_non_null (mkdtemp (s->dir));
-}
-
-static void
-start (struct server *s, const char *const args[])
-{
-  char sock[96], pidfile[96];
-  const char *argv[32] = { "nbdkit", "-f", "--exit-with-parent", "-t", "8",
-                           "-U", sock, "-P", pidfile };
-  size_t n = 9;
-  int i;
-
-  while (*args)
-    argv[n++] = *args++;
-  argv[n] = NULL;
-
-  snprintf (sock, sizeof sock, "%s/sock", s->dir);
-  snprintf (pidfile, sizeof pidfile, "%s/pid", s->dir);
-  snprintf (s->uri, sizeof s->uri, "nbd+unix:///?socket=%s", sock);
-  snprintf (s->table_uri, sizeof s->table_uri,
-            "nbd+unix:///zones?socket=%s", sock);
-
-  s->pid = fork ();
-  assert_true (s->pid >= 0);
-  if (s->pid == 0) {
-    /* nbdkit forgets the memory of a connection whose client went just
-     * before it was told to end.  Leaks are other tests' business. */
-    setenv ("LSAN_OPTIONS", "detect_leaks=0", 1);
-
-    /* Refusals are what is tested: the server need not shout about them. */
-    if (!freopen ("/dev/null", "w", stderr) ||
-        !freopen ("/dev/null", "w", stdout))
-      _exit (126);
-    execvp (argv[0], (char **) argv);
-    _exit (127);
-  }
-  for (i = 0; i < 2000 && access (pidfile, F_OK) == -1; ++i) {
-    assert_int_equal (waitpid (s->pid, NULL, WNOHANG), 0);
-    usleep (5000);
-  }
-  assert_int_equal (access (pidfile, F_OK), 0);
-}
-
-static void
-remove_dir (struct server *s)
-{
-  char path[96];
-
-  snprintf (path, sizeof path, "%s/pid", s->dir);
-  unlink (path);
-  snprintf (path, sizeof path, "%s/sock", s->dir);
-  unlink (path);
-  snprintf (path, sizeof path, "%s/table", s->dir);
-  unlink (path);
-  rmdir (s->dir);
-}
-
-static void
-stop (struct server *s)
-{
-  int status;
-
-  kill (s->pid, SIGTERM);
-  waitpid (s->pid, &status, 0);
-  remove_dir (s);
-  assert_int_equal (status, 0);
-}
-
-#define START(s, ...) do {                                      \
-    make_dir (s);                                               \
-    start (s, (const char *const[]) { __VA_ARGS__, NULL });     \
-  } while (0)
+#define START(s, ...) START_SERVER (s, "nbdkit", __VA_ARGS__)
 
 static const char *
 plugin (void)
@@ -313,7 +231,7 @@ start_hostile (struct server *s, size_t offset, uint8_t value, size_t bytes)
   assert_int_equal (write (fd, table, bytes), bytes);
   close (fd);
   snprintf (file, sizeof file, "file=%s", path);
-  start (s, (const char *const[]) { "file", file, NULL });
+  start_server (s, (const char *const[]) { "nbdkit", "file", file, NULL });
 }
 
 static void
