@@ -381,12 +381,11 @@ send_done (struct ring_op *op, int res)
 {
   struct conn *c = (struct conn *)
     ((char *) op - offsetof (struct conn, send_op));
+  bool failed = res < 0 && res != -EINTR && res != -EAGAIN;
 
   c->sending = false;
-  if (res < 0 && res != -EINTR && res != -EAGAIN)
-    conn_kill (c, strerror (-res));
-  else if (c->phase != CONN_DEAD &&
-           advance (&c->send_msg, res > 0 ? res : 0)) {
+  if (!failed && c->phase != CONN_DEAD &&
+      advance (&c->send_msg, res > 0 ? res : 0)) {
     submit_send (c);
     return;
   }
@@ -397,6 +396,8 @@ send_done (struct ring_op *op, int res)
   }
   if (c->tls)
     conn_tls_sent (c);
+  if (failed)
+    conn_kill (c, strerror (-res));
   free_requests (c->sent);
   c->sent = NULL;
   conn_touch (c);
