@@ -42,6 +42,7 @@ enum state {
 struct tls {
   gnutls_session_t session;
   enum state state;
+  bool starved;                 /* GnuTLS wanted more than had come */
   unsigned renegotiations;
 
   size_t in_start, in_end;      /* ciphertext not yet decrypted */
@@ -67,6 +68,7 @@ pull (gnutls_transport_ptr_t opaque, void *buf, size_t size)
   size_t n = tls->in_end - tls->in_start;
 
   if (n == 0) {
+    tls->starved = true;
     gnutls_transport_set_errno (tls->session, EAGAIN);
     return -1;
   }
@@ -223,12 +225,18 @@ conn_tls_decrypt (struct conn *c)
 {
   struct tls *tls = c->tls;
   ssize_t r = GNUTLS_E_AGAIN;
+  size_t before;
 
+  /* It returns GNUTLS_E_AGAIN for a key update too, with more behind it. */
   if (tls->state == UP)
-    do
+    do {
+      before = tls->in_start;
+      tls->starved = false;
       r = gnutls_record_recv (tls->session, c->recv_iov[0].iov_base,
                               c->recv_iov[0].iov_len);
-    while (handle_event (c, r));
+    } while (handle_event (c, r) ||
+             (r == GNUTLS_E_AGAIN && !tls->starved &&
+              tls->in_start != before));
   if (r > 0)
     return r;
   if (r == 0) {

@@ -52,6 +52,7 @@ class Session:
 
     def __init__(self, sock, psk=None, priority="NORMAL", record_size=None):
         self.sock = sock
+        self.timeout = None
         self.buf = ctypes.create_string_buffer(1 << 16)
         self.h = ctypes.c_void_p()
         self.cred = ctypes.c_void_p()
@@ -83,11 +84,12 @@ class Session:
     def _repeat(self, call, *args):
         while True:
             r = call(self.h, *args)
-            if r not in (AGAIN, INTERRUPTED):
+            if r != INTERRUPTED and (r != AGAIN or self.timeout):
                 return _check(r)
 
     def settimeout(self, seconds):
         """By the system: what does not come in time is an error."""
+        self.timeout = seconds
         if seconds:
             value = int(seconds).to_bytes(8, "little") + bytes(8)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)

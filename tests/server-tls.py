@@ -11,6 +11,7 @@ import random
 import socket
 import ssl
 import struct
+import threading
 import time
 import warnings
 
@@ -424,6 +425,41 @@ def records(server):
 
 # ---- what TLS has besides data -----------------------------------------
 
+class Relay:
+    """Carries bytes between two sockets; with hold cleared, what goes to the
+    second waits, and goes in one piece then."""
+
+    def __init__(self, a, b):
+        self.sockets = a, b
+        self.hold = threading.Event()
+        self.hold.set()
+        for pair, wait in (((a, b), True), ((b, a), False)):
+            threading.Thread(target=self.carry, args=(*pair, wait),
+                             daemon=True).start()
+
+    def carry(self, a, b, wait):
+        try:
+            a.settimeout(None)
+            while True:
+                data = a.recv(1 << 16)
+                if not data:
+                    break
+                if wait and not self.hold.is_set():
+                    self.hold.wait()
+                    data += a.recv(1 << 16, socket.MSG_DONTWAIT)
+                b.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        for s in self.sockets:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
+
+
 def key_updates(server):
     r = Raw(server.socket).starttls(gnutls()).begin()
     wrong = 0
@@ -434,6 +470,25 @@ def key_updates(server):
             r.read(i * ZONE, len(data)).data != data
     tap.equal(wrong, 0, "key updates among data")
     r.close()
+
+    # Key update and request come at once: what lies between is held back.
+    r = Raw(server.socket)
+    near, far = socket.socketpair()
+    relay = Relay(far, r.s)
+    r.s = near
+    r.starttls(gnutls()).begin()
+    relay.hold.clear()
+    r.s.update_key()
+    r.s.settimeout(10)
+    cookie = r.send(n.CMD_READ, 0, B)
+    relay.hold.set()
+    try:
+        tap.equal(len(r.reply(cookie).data), B,
+                  "a key update, and a request right behind it")
+    except gnutls_raw.Error as e:
+        tap.fail("a key update, and a request right behind it", e)
+    r.close()
+    relay.close()
 
     r = Raw(server.socket).starttls(gnutls()).begin()
     try:
