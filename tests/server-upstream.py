@@ -38,6 +38,7 @@ def image(name, *more):
 def table(uri):
     h = nbd.NBD()
     h.set_uri_allow_local_file(True)
+    h.set_strict_mode(0)        # filters advertise larger blocks
     h.connect_uri(uri)
     try:
         return bytes(h.pread(h.get_size() - 4096, 4096))
@@ -497,18 +498,52 @@ with ZnbdServer(upstream.uri) as server:
         tap.raises(nbd.Error, each.flush, name + " hears of it by its flush",
                    "EIO")
         each.flush()
+    h.pwrite(block(3), 2 * ZONE + K4)
+    tap.equal(bytes(h.pread(2 * K4, 2 * ZONE)), block(1) + block(3),
+              "its pointer is that of the last flush")
     tap.ok(before != epoch(server.zones_uri) == epoch(upstream.zones_uri),
            "the epoch is the new one")
     tap.equal(table(server.zones_uri), table(upstream.zones_uri),
               "and the report upstream's")
-    h.pwrite(block(3), 2 * ZONE + K4)
-    tap.equal(bytes(h.pread(2 * K4, 2 * ZONE)), block(1) + block(3),
-              "its pointer is that of the last flush")
     h3 = connect(server.uri)
     h3.flush()
     tap.passed("who comes later has lost nothing")
     for each in (h, h2, h3):
         each.shutdown()
+upstream.stop()
+
+# A write that is done in part when upstream dies: slowly, piece by piece.
+path = image("part")
+upstream = Nbdkit("file=" + path, "blocksize-minimum=4K",
+                  "blocksize-maximum=64K", "blocksize-preferred=64K",
+                  "wdelay=50ms", threads=1,
+                  options=["--filter=blocksize-policy",
+                           "--filter=delay"]).start()
+with ZnbdServer(upstream.uri) as server:
+    h = connect(server.uri)
+    data = b"".join(block(i) for i in range(ZONE // K4))
+    buf = nbd.Buffer.from_bytearray(bytearray(data))
+    cookie = h.aio_pwrite(buf, 2 * ZONE)
+    other = h.aio_pwrite(buf, 0)                # conventional
+    end = time.monotonic() + .4
+    while time.monotonic() < end:
+        h.poll(20)
+    die(upstream)
+    with Nbdkit("file=" + path) as reader:
+        pointer = struct.unpack_from("<Q", table(reader.zones_uri),
+                                     2 * 64 + 16)[0] * 512 - 2 * ZONE
+    tap.ok(0 < pointer < ZONE, "it died in the middle of a write",
+           "at %d" % pointer)
+    upstream.start()
+    for each in cookie, other:
+        while not h.aio_command_completed(each):
+            h.poll(-1)
+    tap.ok(bytes(h.pread(ZONE, 2 * ZONE)) == data and
+           bytes(h.pread(ZONE, 0)) == data,
+           "the rest is written after it")
+    tap.equal(table(server.zones_uri), table(upstream.zones_uri),
+              "and no more than that")
+    h.shutdown()
 upstream.stop()
 
 # What is under way when upstream dies, other than writes.

@@ -386,7 +386,10 @@ read_header (struct upstream *up, uint64_t deadline, struct znbd_geometry *g,
     return zone_error (err, EINVAL, "%s: its minimum block size %" PRIu64
                        " is above its zones' granularity %" PRIu32,
                        upstream_name (up), min, g->granularity);
-  if (block_size (up->table, LIBNBD_SIZE_MINIMUM) > TABLE_MIN_BLOCK)
+  /* Filters say so of all exports, and few mean it. */
+  if (block_size (up->table, LIBNBD_SIZE_MINIMUM) > TABLE_MIN_BLOCK &&
+      read_table (up, header, TABLE_RECORD_SIZE, TABLE_HEADER_SIZE, deadline,
+                  err) == -1)
     return zone_error (err, EINVAL, "%s: its zone table's minimum block size "
                        "is above %u", upstream_name (up), TABLE_MIN_BLOCK);
   return 0;
