@@ -18,7 +18,7 @@ fields ()
 {
   local text
   text=$(blkzone report -c 1 -o "$2" "$1")
-  [[ $text =~ len\ ([^,]*),\ cap\ ([^,]*),\ wptr\ ([^ ]*).*zcond:\ *([0-9]+) ]]
+  [[ $text =~ len\ (.*),\ cap\ (.*),\ wptr\ ([^ ]*)\ .*zcond:\ *([0-9]+) ]]
   echo "${BASH_REMATCH[*]:1}"
 }
 
