@@ -60,9 +60,12 @@ for path, names in sorted(named.items()):
          os.path.join(top_srcdir, path)], stdout=subprocess.PIPE,
         cwd=os.path.join(top_builddir, "tests"),
         universal_newlines=True).stdout
+    text_of = "what is named of %s is run, and passes" % path
+    if out.startswith("1..0"):
+        tap.skip(text_of, out.split("SKIP ")[-1].strip())
+        continue
     passed = set(re.findall(r"^ok [0-9]+ - (.*?)(?: # SKIP.*)?$", out, re.M))
-    tap.equal(sorted(names - passed), [],
-              "what is named of %s is run, and passes" % path)
+    tap.equal(sorted(names - passed), [], text_of)
 
 stale = []
 for name, (path, old, new, test, title) in REMOVALS.items():

@@ -18,8 +18,9 @@ import shutil
 import subprocess
 import sys
 
-H, R, E, P = ("server-musts-handshake.py", "server-musts-replies.py",
-              "server-musts-effects.py", "server-protocol.py")
+H, R, E, T, P = ("server-musts-handshake.py", "server-musts-replies.py",
+                 "server-musts-effects.py", "server-musts-tls.py",
+                 "server-protocol.py")
 
 # name: (file, text, replacement, test, TAP name)
 REMOVALS = {
@@ -322,6 +323,28 @@ REMOVALS = {
         "request.c", "    request_free (req);\n    conn_drain (c);\n",
         '    request_free (req);\n    conn_kill (c, "left");\n',
         E, "simple: DISC: all that was asked is answered, then it closes"),
+    "tls-required": (
+        "handshake.c", "  return tls_is_required () && c->tls == NULL &&",
+        "  return 0 && tls_is_required () && c->tls == NULL &&",
+        T, "before TLS every option is answered TLS_REQD"),
+    "tls-export-name": (
+        "handshake.c", "  if (option == NBD_OPT_EXPORT_NAME)\n"
+        '    conn_kill (c, "asks for an export without TLS");\n  else\n',
+        "", T, "EXPORT_NAME before TLS ends the connection"),
+    "tls-second": (
+        "handshake.c", "  else if (c->tls)\n", "  else if (0)\n",
+        T, "FORCEDTLS: a second STARTTLS is invalid"),
+    "tls-forgets": (
+        "handshake.c", "    c->structured = c->extended = false;\n", "",
+        T, "STARTTLS forgets structured replies"),
+    "tls-forgets-contexts": (
+        "handshake.c", "    c->structured = c->extended = false;\n"
+        "    c->contexts = 0;\n    c->contexts_export = NULL;\n",
+        "    c->structured = c->extended = false;\n",
+        T, "STARTTLS forgets contexts"),
+    "tls-behind": (
+        "handshake.c", "  else if (d.behind > 0)", "  else if (0)",
+        T, "plain text behind STARTTLS is not answered"),
     "disc-closes": (
         "request.c", "    request_free (req);\n    conn_drain (c);\n",
         "    request_free (req);\n",
