@@ -9,6 +9,7 @@ of a socket as nbd_raw.py needs:
 
 import ctypes
 import socket
+import time
 
 try:
     _lib = ctypes.CDLL("libgnutls.so.30")
@@ -82,9 +83,12 @@ class Session:
         self.handshake()
 
     def _repeat(self, call, *args):
+        # GnuTLS says so for a key update as well.
+        end = time.monotonic() + self.timeout if self.timeout else None
         while True:
             r = call(self.h, *args)
-            if r != INTERRUPTED and (r != AGAIN or self.timeout):
+            if r not in (AGAIN, INTERRUPTED) or \
+                    (end and time.monotonic() >= end):
                 return _check(r)
 
     def settimeout(self, seconds):
