@@ -26,9 +26,6 @@
 #define IN_SIZE (128u << 10)
 #define OUT_SIZE (128u << 10)
 
-/* What GnuTLS itself takes, roughly: a handshake's messages, a record. */
-#define SESSION_SIZE (64u << 10)
-
 /* TLS 1.2: a client's attempts to negotiate again. */
 #define RENEGOTIATIONS_MAX 8
 
@@ -121,7 +118,6 @@ conn_tls_begin (struct conn *c)
   gnutls_transport_set_pull_function (tls->session, pull);
   gnutls_transport_set_vec_push_function (tls->session, push);
   c->tls = tls;
-  c->charged += sizeof *tls + SESSION_SIZE;
   c->phase = CONN_TLS;
 }
 

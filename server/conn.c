@@ -6,10 +6,11 @@
  * received straight into the request's buffer.  Replies are gathered into
  * one send; there is one at a time.
  *
- * Memory is bounded: a connection whose requests hold CHARGE_MAX is not
- * read from until some are answered.  That is above what parked writes may
- * hold, and what is not parked ends by itself, so the write that fills a
- * gap is always read.
+ * Memory is bounded: a connection whose requests hold much, or one that
+ * would take more than is left of what all may hold, is not read from until
+ * there is room, see budget.h.  Parked writes are bounded to less, and what
+ * is not parked ends by itself, so the write that fills a gap is always
+ * read.
  */
 
 #include <config.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "append.h"
+#include "budget.h"
 #include "conn-tls.h"
 #include "debug.h"
 #include "handshake.h"
@@ -36,15 +38,14 @@
 #define LARGE (64u << 10)
 #define HEADERS 512u
 
-/* What ZDISK_OPTIONS_DEFAULT lets a client park takes up to 80 MiB, buffers
- * rounded up and request objects counted. */
-#define CHARGE_MAX (128u << 20)
-
 /* A loop keeps so many request objects. */
 #define KEEP_REQUESTS 4096
 
 /* The replies to the options of one receive. */
 #define OUT_MAX (1u << 20)
+
+/* No reply is added to a send that has as much. */
+#define SEND_MAX (4u << 20)
 
 /* Time for the handshake, and for taking the last answers. */
 #define HANDSHAKE_MS 30000
@@ -167,18 +168,13 @@ conn_free (struct conn *c)
     loop->conns = c->next;
   loop->nwatched--;
   appends_free (c->appends);
+  budget_forget (c);
   conn_tls_free (c);
   close (c->fd);
   free (c->in);
   free (c->out);
   free (c);
   loop_forget_conn ();
-}
-
-bool
-conn_is_full (const struct conn *c)
-{
-  return c->charged >= CHARGE_MAX;
 }
 
 struct request *
@@ -204,7 +200,7 @@ request_new (struct conn *c)
   req->error = 0;
   req->nout = 0;
   c->nrequests++;
-  c->charged += req->charge;
+  budget_charge (c, req->charge);
   return req;
 }
 
@@ -218,7 +214,7 @@ request_buffer (struct request *req, size_t size)
     return false;
   req->buf_size = size;
   req->charge += buffer_size (size);
-  c->charged += buffer_size (size);
+  budget_charge (c, buffer_size (size));
   return true;
 }
 
@@ -232,7 +228,7 @@ request_drop_buffer (struct request *req)
   buffer_put (&c->loop->buffers, req->buf, req->buf_size);
   req->buf = NULL;
   req->charge -= buffer_size (req->buf_size);
-  c->charged -= buffer_size (req->buf_size);
+  budget_release (c, buffer_size (req->buf_size));
 }
 
 void
@@ -242,7 +238,7 @@ request_free (struct request *req)
   struct loop *loop = c->loop;
 
   request_drop_buffer (req);
-  c->charged -= req->charge;
+  budget_release (c, req->charge);
   c->nrequests--;
   if (loop->nfree >= KEEP_REQUESTS) {
     free (req);
@@ -329,7 +325,9 @@ conn_send (struct conn *c)
 {
   struct request *req, *last = NULL;
   unsigned n = 0, i;
+  size_t length = 0;
 
+  c->send_since = c->loop->now;
   c->send_msg.msg_iov = c->send_iov;
   if (c->tls && conn_tls_is_begun (c)) {
     if (conn_tls_encrypt (c))
@@ -344,9 +342,12 @@ conn_send (struct conn *c)
     submit_send (c);
     return;
   }
-  for (req = c->replies; req && n + req->nout <= SEND_IOV; req = req->next) {
-    for (i = 0; i < req->nout; i++)
+  for (req = c->replies; req && n + req->nout <= SEND_IOV &&
+         length < SEND_MAX; req = req->next) {
+    for (i = 0; i < req->nout; i++) {
+      length += req->out[i].iov_len;
       c->send_iov[n++] = req->out[i];
+    }
     last = req;
   }
   if (last == NULL)
@@ -386,6 +387,8 @@ send_done (struct ring_op *op, int res)
   c->sending = false;
   if (!failed && c->phase != CONN_DEAD &&
       advance (&c->send_msg, res > 0 ? res : 0)) {
+    if (res > 0)
+      c->send_since = loop_now ();
     submit_send (c);
     return;
   }
@@ -530,8 +533,6 @@ conn_parse (struct conn *c)
         return true;
     }
     if (c->phase == CONN_TRANSMISSION) {
-      if (conn_is_full (c))
-        return false;
       n = request_parse (c, c->in + c->in_start, c->in_end - c->in_start);
       c->large_ahead = c->large_ahead && (n == 0 || c->filling);
     }
@@ -542,6 +543,8 @@ conn_parse (struct conn *c)
     }
     if (n == 0)
       return true;
+    if (n == REQUEST_WAITS)
+      return false;
     c->in_start += n;
   }
   return false;

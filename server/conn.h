@@ -134,6 +134,7 @@ struct conn {
   struct msghdr send_msg;
   struct iovec send_iov[SEND_IOV];
   bool sending;
+  uint64_t send_since;          /* ms: when something of it was taken last */
   struct request *replies, **replies_tail;      /* to be sent */
   struct request *sent;         /* in the send under way */
   uint8_t *out;                 /* handshake: replies to options */
@@ -142,7 +143,9 @@ struct conn {
 
   /* Requests that exist, and the memory they hold. */
   unsigned nrequests;
-  uint64_t charged;
+  int64_t charged;              /* see budget.h */
+  bool waits_for_memory;        /* and is in its loop's list */
+  struct conn *waiting_next;
 
   uint64_t deadline;            /* ms: of the handshake, and of the end */
 
@@ -185,8 +188,5 @@ void request_free (struct request *req);
 /* Gives it a buffer, which it must not have; false: no memory. */
 bool request_buffer (struct request *req, size_t size);
 void request_drop_buffer (struct request *req);
-
-/* Whether the connection holds as much memory as it may. */
-bool conn_is_full (const struct conn *c);
 
 #endif /* SERVER_CONN_H */

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "loop.h"
 #include "log.h"
 
@@ -28,6 +29,12 @@
 
 /* Deadlines are looked at so often. */
 #define TICK_MS 500
+
+/* So often whoever waits for memory, which other loops release too. */
+#define RETRY_MS 5
+
+/* A loop whose requests hold less need not look who hoards. */
+#define WATCHED (4 << 20)
 
 /* Set by loops_start, before there are others. */
 static struct loop *loops;
@@ -170,11 +177,19 @@ look_at_dirty (struct loop *loop)
   }
 }
 
+/* Whether the deadlines of connections have to be looked at: those not in
+ * transmission have one, and so has who holds much memory. */
+static bool
+is_watching (const struct loop *loop)
+{
+  return loop->nwatched > 0 || loop->stop_at || loop->charged >= WATCHED;
+}
+
 /* Parked writes, and connections that take too long. */
 static void
 look_at_time (struct loop *loop)
 {
-  uint64_t now = loop_now ();
+  uint64_t now = loop->now;
   struct conn *c, *next;
   int ms;
 
@@ -190,7 +205,7 @@ look_at_time (struct loop *loop)
   if (now < loop->tick_at)
     return;
   loop->tick_at = now + TICK_MS;
-  if (loop->nwatched > 0 || loop->stop_at)
+  if (is_watching (loop))
     for (c = loop->conns; c; c = next) {
       next = c->next;
       if (loop->stop_at && now >= loop->stop_at)
@@ -199,6 +214,8 @@ look_at_time (struct loop *loop)
         conn_kill (c, c->phase < CONN_TRANSMISSION
                    ? "handshake takes too long"
                    : "does not take its last answers");
+      else if (budget_is_hoarder (c, now))
+        conn_kill (c, "does not take its answers while memory is short");
     }
 }
 
@@ -210,8 +227,10 @@ patience (struct loop *loop)
 
   if (loop->done || loop->dirty)
     return 0;
-  if (loop->nwatched > 0 || loop->stop_at)
+  if (is_watching (loop))
     until = loop->tick_at;
+  if (loop->waiting)
+    until = loop->now + RETRY_MS;
   if (loop->expire_at && (until == 0 || loop->expire_at < until))
     until = loop->expire_at;
   if (until == 0)
@@ -242,8 +261,11 @@ begin (struct loop *loop, struct zone_error *err)
 int
 loop_turn (struct loop *loop, bool wait)
 {
+  loop->now = loop_now ();
   take_posted (loop);
   work_off_done (loop);
+  if (loop->waiting)
+    budget_retry (loop);
   look_at_dirty (loop);
   look_at_time (loop);
   if (!loop->stop_at && atomic_load (&loop->stop)) {

@@ -26,6 +26,9 @@ struct loop {
   struct conn *conns;
   unsigned nwatched;            /* connections with a deadline */
   struct conn *dirty;
+  struct conn *waiting;         /* for memory, see budget.h */
+  int64_t charged, published;   /* what requests hold, likewise */
+  uint64_t now;                 /* ms: this turn's */
   struct request *done, **done_tail;    /* came back on this thread */
   uint64_t expire_at;           /* ms; 0: nothing is parked */
   uint64_t tick_at;             /* ms: next look at deadlines */

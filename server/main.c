@@ -23,6 +23,7 @@
 
 #include "background.h"
 #include "debug.h"
+#include "budget.h"
 #include "exports.h"
 #include "listen.h"
 #include "log.h"
@@ -214,6 +215,7 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
     return zone_error (err, errno, "signalfd: %s", strerror (errno));
   if (o->run && (command = start_command (o, l, &old, err)) == -1)
     return -1;
+  budget_set (o->request_memory);
   if (zdisk_start (disk, err) == -1 ||
       loops_start (disk, o->threads, err) == -1)
     return -1;

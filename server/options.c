@@ -12,11 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "debug.h"
 #include "log.h"
 #include "nbd-store.h"
 #include "options.h"
 #include "protocol.h"
+#include "size.h"
 #include "table.h"
 
 static const char help[] =
@@ -54,6 +56,8 @@ static const char help[] =
   "  -f, --foreground         do not go into the background\n"
   "  -P, --pidfile FILE       write the process id there, once ready\n"
   "  -t, --threads N          event loops (default: one a processor)\n"
+  "      --request-memory SIZE  what requests under way may hold, all\n"
+  "                           together (default: 1G)\n"
   "      --run COMMAND        serve while a shell command runs, with $uri,\n"
   "                           $unixsocket and $port\n"
   "      --exit-with-parent   end when the parent process does\n"
@@ -72,7 +76,7 @@ static const char help[] =
   "read-only-zones=LIST and offline-zones=LIST (like 3+8-11).\n";
 
 enum {
-  OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_GAP, OPT_RUN,
+  OPT_REORDER_TIMEOUT = CHAR_MAX + 1, OPT_REQUEST_MEMORY, OPT_GAP, OPT_RUN,
   OPT_EXIT_WITH_PARENT, OPT_HELP, OPT_LOG, OPT_VSOCK, OPT_TLS,
   OPT_TLS_CERTIFICATES, OPT_TLS_PSK, OPT_TLS_VERIFY_PEER,
   OPT_NBDKIT, OPT_RECONNECT,
@@ -96,6 +100,7 @@ static const struct option long_options[] = {
   { "foreground", no_argument, NULL, 'f' },
   { "pidfile", required_argument, NULL, 'P' },
   { "threads", required_argument, NULL, 't' },
+  { "request-memory", required_argument, NULL, OPT_REQUEST_MEMORY },
   { "run", required_argument, NULL, OPT_RUN },
   { "nbdkit", no_argument, NULL, OPT_NBDKIT },
   { "reconnect", required_argument, NULL, OPT_RECONNECT },
@@ -136,6 +141,19 @@ parse_timeout (const char *option, const char *value)
     die ("--%s %s is longer than the longest, %ds", option, value,
          INT_MAX / 1000);
   return n * unit;
+}
+
+static uint64_t
+parse_request_memory (const char *value)
+{
+  const char *why;
+  uint64_t n;
+
+  if (size_parse (value, &n, &why) == -1)
+    die ("--request-memory %s %s", value, why);
+  if (n < BUDGET_MIN || n > INT64_MAX / 2)
+    die ("--request-memory %s is less than 256M, or far too large", value);
+  return n;
 }
 
 static unsigned
@@ -290,6 +308,7 @@ options_parse (int argc, char *argv[], struct options *o)
 
   memset (o, 0, sizeof *o);
   o->disk = disk;
+  o->request_memory = BUDGET_DEFAULT;
   o->name = "";
   o->reconnect = 30000;
   o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
@@ -331,6 +350,9 @@ options_parse (int argc, char *argv[], struct options *o)
     case OPT_RECONNECT:
       o->reconnect = parse_timeout ("reconnect", optarg);
       break;
+    case OPT_REQUEST_MEMORY:
+      o->request_memory = parse_request_memory (optarg);
+      break;
     case OPT_GAP:
       if (strcmp (optarg, "zero") != 0 && strcmp (optarg, "error") != 0)
         die ("--gap %s is neither error nor zero", optarg);
@@ -355,6 +377,8 @@ options_parse (int argc, char *argv[], struct options *o)
          "several");
   else
     parse_disk (argv[optind], o);
+  if (o->disk.park_total_max > BUDGET_PARKED (o->request_memory))
+    o->disk.park_total_max = BUDGET_PARKED (o->request_memory);
   check_together (o);
   check_tls (o, tls_given);
   if (identity_find (&o->identity, &err) == -1)

@@ -38,6 +38,7 @@ struct options {
   enum log_where log;
   struct identity identity;
   unsigned threads;
+  uint64_t request_memory;      /* bytes, see budget.h */
 };
 
 /* Fills *o, or ends the program: with 0 where --help or --version asked for

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "append.h"
+#include "budget.h"
 #include "debug.h"
 #include "loop.h"
 #include "reply.h"
@@ -242,6 +243,19 @@ payload_of (const struct request *req)
     ? req->length : 0;
 }
 
+/* What its buffer will hold. */
+static uint64_t
+memory_of (const struct request *req, uint64_t payload)
+{
+  if (req->refused)
+    return 0;
+  if (req->type == NBD_CMD_READ)
+    return req->length;
+  if (req->type == NBD_CMD_BLOCK_STATUS)
+    return status_memory (req);
+  return payload;
+}
+
 /* Returns the header's size, or 0 where it is no request's. */
 static size_t
 decode (struct request *req, const uint8_t *p)
@@ -293,10 +307,6 @@ request_parse (struct conn *c, const uint8_t *p, size_t n)
     conn_drain (c);
     return size;
   }
-  if (debug_is_on (server_requests))
-    trace_request (req);
-  if (debug_is_on (server_replies) || debug_is_on (server_slow))
-    req->came_at = debug_now ();
   check (req);
   payload = payload_of (req);
   if (payload > SKIP_MAX) {
@@ -304,6 +314,14 @@ request_parse (struct conn *c, const uint8_t *p, size_t n)
     conn_kill (c, "a payload is far too large");
     return 0;
   }
+  if (!budget_allows (c, memory_of (req, payload))) {
+    request_free (req);
+    return REQUEST_WAITS;
+  }
+  if (debug_is_on (server_requests))
+    trace_request (req);
+  if (debug_is_on (server_replies) || debug_is_on (server_slow))
+    req->came_at = debug_now ();
   if (payload > 0) {
     if (!req->refused && !request_buffer (req, payload)) {
       req->refused = ENOMEM;

@@ -11,7 +11,9 @@
 #include "conn.h"
 
 /* Takes one command's header of what was received; returns its length, or
- * 0 where it is not all there.  May end the connection. */
+ * 0 where it is not all there, or REQUEST_WAITS where there is no memory for
+ * it now.  May end the connection. */
+#define REQUEST_WAITS (-1)
 ssize_t request_parse (struct conn *c, const uint8_t *p, size_t n);
 
 /* Begins with a request whose payload, if it has one, is there. */

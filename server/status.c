@@ -215,19 +215,37 @@ most_descriptors (const struct request *req, enum context k)
   return n < DESCRIPTORS_MAX ? n : DESCRIPTORS_MAX;
 }
 
+/* What the reply takes at most. */
+static size_t
+reply_size (const struct request *req, uint32_t contexts)
+{
+  size_t size = 0;
+
+  for (; contexts; contexts &= contexts - 1)
+    size += chunk_overhead (req->conn) + descriptor_size (req->conn) *
+      most_descriptors (req, only_context (contexts));
+  return size;
+}
+
+size_t
+status_memory (const struct request *req)
+{
+  /* With a payload the length in the header is the payload's; what it says
+   * itself is not known yet. */
+  if (req->flags & NBD_CMD_FLAG_PAYLOAD_LEN)
+    return DESCRIPTORS_MAX * descriptor_size (req->conn);
+  return reply_size (req, req->conn->contexts);
+}
+
 static void
 describe (struct request *req)
 {
   const struct export *e = req->conn->export;
   uint32_t contexts = req->u.status.contexts, left;
   struct builder b = { .req = req };
-  size_t size = 0;
   enum context k;
 
-  for (left = contexts; left; left &= left - 1)
-    size += chunk_overhead (req->conn) + descriptor_size (req->conn) *
-      most_descriptors (req, only_context (left));
-  if (!reply_buffer (req, size)) {
+  if (!reply_buffer (req, reply_size (req, contexts))) {
     reply_error (req, ENOMEM, "no memory for the status");
     return;
   }

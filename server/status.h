@@ -10,6 +10,9 @@
 
 void status_start (struct request *req);
 
+/* What the reply's buffer will take at most. */
+size_t status_memory (const struct request *req);
+
 /* One descriptor for the only context that the request addresses. */
 void status_reply_one (struct request *req, uint64_t length, uint64_t flags);
 

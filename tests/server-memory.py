@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Memory is bounded over all connections together: clients that ask for
+much and take nothing get no more than --request-memory, do not hold up
+clients with small requests or the write that fills a gap, and are dropped
+when others need the memory.  Nothing fails for want of it."""
+
+import os
+import select
+import socket
+import struct
+import threading
+import time
+
+from harness import TAP, ZnbdServer, connect, run
+from nbd_raw import Raw, CMD_READ, CMD_WRITE, REQUEST_MAGIC
+
+tap = TAP()
+M = 1 << 20
+HOARDERS = 24
+LIMIT = 256
+DISK = "memory:512M,zone-size=64M,conventional=2"
+
+
+def resident(server, what="VmRSS"):
+    with open("/proc/%d/status" % server.process.pid) as f:
+        for line in f:
+            if line.startswith(what):
+                return int(line.split()[1]) // 1024
+    return 0
+
+
+def request(command, offset, length, cookie=1):
+    return struct.pack(">IHHQQI", REQUEST_MAGIC, 0, command, cookie, offset,
+                       length)
+
+
+def hoard(server, length, count):
+    """Asks for count reads and takes none of the replies."""
+    r = Raw(server.socket)
+    r.go("")
+    r.s.settimeout(5)
+    try:
+        r.raw(request(CMD_READ, 0, length) * count)
+    except socket.timeout:
+        pass
+    return r
+
+
+def was_dropped(r):
+    """Whether the server shut the connection down."""
+    poll = select.poll()
+    poll.register(r.s, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def timed(call):
+    before = time.monotonic()
+    call()
+    return time.monotonic() - before
+
+
+for size in ("255M", "1k", "x", "99999999T"):
+    status, _, err = run("znbd-server", "--request-memory", size, DISK)
+    tap.ok(status == 1 and "--request-memory " + size in err,
+           "--request-memory %s is refused" % size, err)
+
+with ZnbdServer(DISK, "-t", "2", "--request-memory",
+                "%dM" % LIMIT) as server:
+    pass_before = resident(server)
+    # 24 x 64 MiB, six times the limit.
+    hoarders = [hoard(server, 2 * M, 32) for _ in range(HOARDERS)]
+    began = time.monotonic()
+    time.sleep(0.5)
+    h = connect(server.uri)
+    slowest = max(timed(lambda: h.pread(4096, 0)) for _ in range(50))
+    tap.ok(slowest < 2, "small reads go on", "%.2f s" % slowest)
+    h.pwrite(b"a" * 65536, 0)
+    tap.equal(h.pread(65536, 0), b"a" * 65536, "so do small writes")
+
+    # A write ahead of the pointer from one, the gap's from another.
+    ahead, gap = Raw(server.socket), Raw(server.socket)
+    for r in ahead, gap:
+        r.go("")
+    ahead.raw(request(CMD_WRITE, 128 * M + 65536, 65536) + b"2" * 65536)
+    time.sleep(0.1)
+    gap.raw(request(CMD_WRITE, 128 * M, 65536) + b"1" * 65536)
+    for r, name in ((gap, "fills a gap"), (ahead, "waited for it")):
+        magic, error, _ = struct.unpack(">IIQ", r.recv(16))
+        tap.equal(error, 0, "the write that %s is done" % name)
+    tap.equal(h.pread(131072, 128 * M), b"1" * 65536 + b"2" * 65536,
+              "both are there")
+
+    # The largest read: waits for the hoarders' end, and succeeds.
+    took = timed(lambda: h.pread(32 * M, 0))
+    tap.diag("the largest read took %.1f s" % took)
+    tap.ok(time.monotonic() - began < 25, "a large one comes in its turn")
+    h.pwrite(bytes(8 * M), 0)
+    peak = resident(server, "VmHWM")
+    tap.diag("resident at most: %d MiB, %d at the beginning" % (
+        peak, pass_before))
+    if os.environ.get("ZNBD_SANITIZER"):
+        tap.skip("memory is bounded", "sanitizers take much themselves")
+    else:
+        # The disk, 64 MiB that each thread keeps, and small things.
+        tap.ok(peak < LIMIT + 2 * 64 + 100, "memory is bounded",
+               "%d MiB" % peak)
+    tap.ok(any(was_dropped(r) for r in hoarders),
+           "some who took nothing were dropped")
+    tap.ok(not was_dropped(gap), "but not who held little")
+    for r in hoarders + [ahead, gap]:
+        r.close()
+    h.shutdown()
+
+# ---- no memory to wait for ----
+
+with ZnbdServer(DISK, "-t", "2", "--request-memory",
+                "%dM" % LIMIT) as server:
+    results = []
+
+    def copy(i):
+        c = connect(server.uri)
+        data = bytes([i]) * (8 * M)
+        for _ in range(4):
+            c.pwrite(data, i * 8 * M)
+            results.append(c.pread(8 * M, i * 8 * M) == data)
+        c.shutdown()
+
+    threads = [threading.Thread(target=copy, args=(i,)) for i in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    tap.equal(results, [True] * 48, "clients that take their replies share "
+              "what there is")
+tap.done_testing()
