@@ -44,8 +44,9 @@
 /* The replies to the options of one receive. */
 #define OUT_MAX (1u << 20)
 
-/* No reply is added to a send that has as much. */
-#define SEND_MAX (4u << 20)
+/* No reply is added to a send that has as much: so the memory of what is
+ * sent is used again soon, while it is in the processor's cache. */
+#define SEND_MAX (1u << 20)
 
 /* Time for the handshake, and for taking the last answers. */
 #define HANDSHAKE_MS 30000
