@@ -3,6 +3,8 @@
  *
  *   disk.c        opening and closing; a request's way: checks, parts, end
  *   disk-queue.c  the order of writes and management within one zone
+ *   disk-issue.c  starting its I/O and ending its requests, without a lock
+ *   disk-resync.c a zone that the store keeps, after something failed in it
  *   disk-park.c   writes ahead of the pointer: budgets, time, clients
  *   disk-mirror.c zones that the store keeps: reports and the ALL forms
  *   disk-run.c    the blocking wrapper
@@ -20,6 +22,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "disk.h"
 #include "zones.h"
@@ -94,6 +97,48 @@ is_manage (const struct zdisk_request *req)
   return req->op >= ZDISK_OPEN && req->op <= ZDISK_RESET;
 }
 
+/* A zone's list of requests, see disk-queue.c. */
+enum busy_state {
+  BUSY_FLIGHT,                  /* being written */
+  BUSY_WRITTEN,                 /* written; answered after those before */
+  BUSY_FAILED,
+  BUSY_RESYNC,                  /* failed, and nothing is in flight: the
+                                 * zone's report is being fetched */
+  BUSY_READY,                   /* admitted; goes when nothing is in flight,
+                                 * where the store wants one at a time */
+  BUSY_QUEUED,                  /* a write behind one that must be alone */
+  BUSY_ALONE_WAIT,              /* must be alone: waits for those before */
+  BUSY_ALONE_RUN,
+};
+
+static inline struct zdisk_request *
+busy_first (const struct zone *z)
+{
+  return z->busy ? z->busy->work.next : NULL;
+}
+
+/* Unlinks the one behind prev. */
+static inline void
+busy_unlink (struct zone *z, struct zdisk_request *prev)
+{
+  struct zdisk_request *req = prev->work.next;
+
+  if (req == prev)
+    z->busy = NULL;
+  else {
+    prev->work.next = req->work.next;
+    if (z->busy == req)
+      z->busy = prev;
+  }
+}
+
+static inline struct zdisk_request *
+io_request (struct store_io *io)
+{
+  return (struct zdisk_request *)
+    ((char *) io - offsetof (struct zdisk_request, work.io));
+}
+
 /* disk.c */
 uint64_t disk_now (void);       /* ms, monotonic */
 void disk_part_done (struct zdisk_request *req, struct ring *ring);
@@ -124,8 +169,26 @@ void mirror_log (struct zdisk *disk, const char *line);
  * disk_part_done follows, now or later. */
 void queue_enter (struct zdisk_request *req);
 void effects_init (struct effects *fx);
+void effects_issue (struct effects *fx, struct zdisk_request *req);
 void effects_done (struct effects *fx, struct zdisk_request *req);
 void effects_run (struct zdisk *disk, struct effects *fx, struct ring *ring);
+
+/* Ends of I/O, for disk-issue.c to name. */
+void queue_write_done (struct store_io *io, int error, uint64_t bytes);
+void queue_zero_done (struct store_io *io, int error, uint64_t bytes);
+void queue_manage_done (struct store_io *io, int error, uint64_t bytes);
+
+/* disk-issue.c.  Whether next is written together with n requests of so many
+ * bytes that end with last. */
+bool queue_continues (const struct zdisk *disk,
+                      const struct zdisk_request *last,
+                      const struct zdisk_request *next, unsigned n,
+                      uint64_t bytes);
+
+/* disk-resync.c.  Has the zone reported anew, for its first request, which
+ * failed, when nothing of it is in flight any more. */
+void queue_resync (struct zone *z, struct effects *fx);
+void queue_resync_done (struct store_io *io, int error, uint64_t bytes);
 
 /* disk-park.c; all but the first two are called with the zone's lock. */
 void park_init (struct zdisk *disk);

@@ -75,13 +75,6 @@ mirror_ask (struct zdisk_request *req, uint32_t zone, struct ring *ring,
   store->ops->submit (store, &w->io);
 }
 
-static struct zdisk_request *
-request_of (struct store_io *io)
-{
-  return (struct zdisk_request *)
-    ((char *) io - offsetof (struct zdisk_request, work.io));
-}
-
 /* Takes a report of a zone, where it is newer than what is known. */
 static void
 take (struct zdisk *disk, uint32_t zone, const struct znbd_zone *info,
@@ -142,7 +135,7 @@ let_go (struct zdisk_request *req, uint32_t zone,
 static void
 report_done (struct store_io *io, int error, uint64_t bytes)
 {
-  struct zdisk_request *req = request_of (io);
+  struct zdisk_request *req = io_request (io);
   struct zdisk *disk = disk_of (req);
   struct ring *ring = io->ring;
   struct znbd_zone *report = io->report;
@@ -165,7 +158,7 @@ report_done (struct store_io *io, int error, uint64_t bytes)
 static void
 all_done (struct store_io *io, int error, uint64_t bytes)
 {
-  struct zdisk_request *req = request_of (io);
+  struct zdisk_request *req = io_request (io);
 
   (void) bytes;
   req->work.all_error = error;
@@ -269,7 +262,7 @@ mirror_start (struct zdisk_request *req)
 static void
 check_done (struct store_io *io, int error, uint64_t bytes)
 {
-  struct zdisk_request *req = request_of (io);
+  struct zdisk_request *req = io_request (io);
   struct zdisk_work *w = &req->work;
   struct zdisk *disk = disk_of (req);
   struct ring *ring = io->ring;
