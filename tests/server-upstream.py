@@ -201,8 +201,11 @@ kit.argv = kit.argv[:-1] + ["--nbdkit", "--", "--filter=log", plugin,
 
 
 def children(pid):
-    status, out, err = run("ps", "-o", "pid=", "--ppid", pid)
-    return [int(p) for p in out.split()]
+    found = []
+    for task in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/children" % (pid, task)) as f:
+            found += map(int, f.read().split())
+    return found
 
 
 with kit:

@@ -4,7 +4,8 @@
  *   nbd-store.c   opening, closing; what other threads submit
  *   nbd-io.c      I/O as commands to the server, and their ends
  *   nbd-limits.c  which refusals are those of a limit
- *   nbd-link.c    connecting; what is true after connecting again
+ *   nbd-connect.c the connections
+ *   nbd-link.c    what the server says of the disk, first and again
  *   nbd-thread.c  the thread; what becomes of I/O that a connection took
  *                 with it
  *
@@ -147,9 +148,29 @@ void limits_work_off (struct upstream *up);
  * flushed may be lost. */
 int link_up (struct upstream *up, bool first, bool *epoch_changed,
              struct zone_error *err);
-/* Ends both connections: what was issued comes to up->finished. */
+
+/* nbd-connect.c */
+/* ms that connecting, and finding out what there is, may take. */
+#define LINK_ATTEMPT_MS 10000
+
+/* Which tells a zoned disk. */
+#define LINK_ZONES_CONTEXT "x-zbd:zones"
+
+/* Make up->data, up->table. */
+int link_connect_data (struct upstream *up, uint64_t deadline,
+                       struct zone_error *err);
+int link_connect_table (struct upstream *up, uint64_t deadline,
+                        struct zone_error *err);
+/* Carries a handle on as long as busy says. */
+int link_drive (struct upstream *up, struct nbd_handle *h, uint64_t deadline,
+                bool (*busy) (struct nbd_handle *, void *), void *opaque,
+                struct zone_error *err);
+/* Ends one connection, or both: what was issued comes to up->finished. */
+void link_end (struct upstream *up, struct nbd_handle *h, bool kill);
 void link_down (struct upstream *up, bool kill);
 bool link_is_broken (const struct upstream *up);
+/* Fills *err with what libnbd said last; returns -1. */
+int link_error (const struct upstream *up, struct zone_error *err);
 
 /* nbd-thread.c */
 extern __thread struct upstream *upstream_self; /* whose thread this is */
