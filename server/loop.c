@@ -12,6 +12,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -39,6 +40,8 @@
 /* Set by loops_start, before there are others. */
 static struct loop *loops;
 static unsigned nloops;
+static sem_t begun;             /* posted by each loop that has its ring, or
+                                 * cannot have one */
 static bool stopped;            /* by loops_stop */
 static unsigned next_loop;      /* of the thread that accepts */
 static _Atomic unsigned nconns; /* of all loops */
@@ -282,14 +285,12 @@ static void *
 loop_run (void *arg)
 {
   struct loop *loop = arg;
-  struct zone_error err;
-  int r;
+  int r = begin (loop, &loop->begin_error);
 
-  if (begin (loop, &err) == -1) {
-    /* One was made before, to see that it can be. */
-    log_error ("%s", err.text);
-    _exit (1);
-  }
+  loop->begun = r == 0;
+  sem_post (&begun);
+  if (r == -1)
+    return NULL;
   /* What another loop's request does on this ring has to end as well. */
   while (!loop->stop_at || loop->conns ||
          loop->ring.in_flight > (loop->wake_armed ? 1 : 0)) {
@@ -338,16 +339,13 @@ loop_free (struct loop *loop)
 int
 loops_start (struct zdisk *disk, unsigned n, struct zone_error *err)
 {
-  struct ring probe;
   unsigned i;
   int r;
 
-  if (ring_init (&probe, 8, err) == -1)
-    return -1;
-  ring_free (&probe);
   loops = calloc (n, sizeof *loops);
   if (loops == NULL)
     return zone_error (err, ENOMEM, "no memory for %u threads", n);
+  sem_init (&begun, 0, 0);
   for (i = 0; i < n; i++) {
     struct loop *loop = &loops[i];
 
@@ -360,6 +358,16 @@ loops_start (struct zdisk *disk, unsigned n, struct zone_error *err)
                          n, strerror (r));
     nloops = i + 1;
   }
+  /* Each makes its ring on its own thread: only then can it be told that
+   * connections are served. */
+  for (i = 0; i < n; i++)
+    while (sem_wait (&begun) == -1)
+      ;
+  for (i = 0; i < n; i++)
+    if (!loops[i].begun) {
+      *err = loops[i].begin_error;
+      return -1;
+    }
   return 0;
 }
 

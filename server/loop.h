@@ -16,6 +16,8 @@
 struct loop {
   struct ring ring;
   pthread_t thread;
+  bool begun;                   /* it has its ring; otherwise why not */
+  struct zone_error begin_error;
   unsigned number;
   struct zdisk *disk;
 
