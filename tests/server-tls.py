@@ -445,7 +445,10 @@ class Relay:
                     break
                 if wait and self.slow:
                     time.sleep(0.5)
-                    data += a.recv(1 << 16, socket.MSG_DONTWAIT)
+                    try:
+                        data += a.recv(1 << 16, socket.MSG_DONTWAIT)
+                    except BlockingIOError:
+                        pass            # all of it had come
                 b.sendall(data)
         except OSError:
             pass
