@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -216,6 +217,8 @@ def main():
     client = load if args.client == "nbd-load" else fio
     folder = tempfile.mkdtemp(dir=args.folder, prefix="znbd-bench.")
     running = []
+    # Servers and gigabytes are not to stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for cls in args.classes:
             why = cls.missing(build)
