@@ -434,16 +434,16 @@ for disk in "$uri" large.zbd; do
     how=image
   fi
   for json in "" --json; do
-    t0=$(date +%s%N)
-    znbd report $json "$disk" >report
-    t1=$(date +%s%N)
-    ms=$(((t1 - t0) / 1000000))
+    # Processor time: what else the machine does is nobody's fault.
+    TIMEFORMAT='%U %S'
+    { time znbd report $json "$disk" >report 2>&1; } 2>used
+    ms=$(awk '{ print int (1000 * ($1 + $2)) }' used)
     if [ -n "${ZNBD_SANITIZER:-}" ]; then
       skip "$how: report $json of a million zones" "slow by the sanitizer"
     elif [ "$ms" -lt 2000 ]; then
-      pass "$how: report $json of a million zones takes less than 2 s"
+      pass "$how: report $json of a million zones uses less than 2 s"
     else
-      fail "$how: report $json of a million zones takes less than 2 s" \
+      fail "$how: report $json of a million zones uses less than 2 s" \
            "$ms ms"
     fi
   done
