@@ -8,6 +8,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@
 #define BUCKETS 1024
 
 /* Results kept of appends that nobody asked for yet. */
-#define ASKED_LATER 4096
+#define ASKED_LATER 1024
 
 struct append {
   struct append *next;          /* of the bucket, or free */
@@ -29,7 +30,8 @@ struct append {
   uint64_t place;               /* inside the zone */
   struct request *waiting;      /* statuses to answer when it is done */
   struct append *older, *newer; /* those done and not asked for */
-  char reason[200];
+  char *reason;                 /* of the error; NULL where there was no
+                                 * memory for it */
 };
 
 struct appends {
@@ -86,6 +88,8 @@ forget (struct appends *a, struct append **link)
   struct append *e = *link;
 
   *link = e->next;
+  free (e->reason);
+  e->reason = NULL;
   e->next = a->free;
   a->free = e;
 }
@@ -116,7 +120,8 @@ answer (struct request *req, const struct append *e)
 
   if (e->error) {
     /* The entry does not live as long as the reply. */
-    memcpy (req->z.reason, e->reason, sizeof req->z.reason);
+    snprintf (req->z.reason, sizeof req->z.reason, "%s",
+              e->reason ? e->reason : strerror (e->error));
     reply_error (req, e->error, req->z.reason);
   }
   else
@@ -133,7 +138,7 @@ append_complete (struct request *req)
 
   e->done = true;
   e->error = req->z.error;
-  memcpy (e->reason, req->z.reason, sizeof e->reason);
+  e->reason = e->error ? strdup (req->z.reason) : NULL;
   e->place = req->z.result % zone_size;
   request_complete (req);
   if (waiting == NULL)
@@ -173,9 +178,12 @@ append_start (struct request *req)
     else if ((e = malloc (sizeof *e)) == NULL)
       goto no_memory;
     e->next = NULL;
+    e->reason = NULL;
     *link = e;
     e->tag = req->offset;
   }
+  free (e->reason);
+  e->reason = NULL;
   e->done = false;
   e->waiting = NULL;
   req->u.append = e;
@@ -222,6 +230,7 @@ appends_free (struct appends *a)
   for (i = 0; i < BUCKETS; i++)
     while ((e = a->bucket[i]) != NULL) {
       a->bucket[i] = e->next;
+      free (e->reason);
       free (e);
     }
   while ((e = a->free) != NULL) {
