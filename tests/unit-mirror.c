@@ -639,6 +639,38 @@ test_append_is_retried_once (void **state)
   assert_same ();
 }
 
+/* A flush that fails because writes may be lost is what tells a client of
+ * it: a write with FUA does not take it away. */
+static void
+test_loss_is_told_by_flush (void **state)
+{
+  (void) state;
+  write_at (0, 0, K4);
+  let_go (STORE_WRITE);
+  atomic_fetch_add (&dev->store.lost, 1);
+  submit (1, ZDISK_WRITE, ZONE, K4, ZDISK_FUA);
+  let_go (STORE_WRITE);
+  let_go (STORE_FLUSH);
+  assert_done (1, 0);
+  submit (2, ZDISK_FLUSH, 0, 0, 0);
+  assert_done (2, EIO);
+  submit (2, ZDISK_FLUSH, 0, 0, 0);
+  let_go (STORE_FLUSH);
+  assert_done (2, 0);
+  /* Its own data may be what is lost. */
+  submit (3, ZDISK_WRITE, ZONE + K4, K4, ZDISK_FUA);
+  let_go (STORE_WRITE);
+  submit (4, ZDISK_WRITE, K4, K4, ZDISK_FUA);
+  atomic_fetch_add (&dev->store.lost, 1);
+  let_go (STORE_FLUSH);
+  assert_done (3, 0);                   /* the store's to fail */
+  let_go (STORE_WRITE);
+  assert_done (4, EIO);
+  assert_int_equal (dev->n, 0);
+  submit (2, ZDISK_FLUSH, 0, 0, 0);
+  assert_done (2, EIO);
+}
+
 static void
 test_management (void **state)
 {
@@ -861,6 +893,7 @@ main (void)
     T (test_read_only_and_offline),
     T (test_reset_behind_the_back),
     T (test_append_is_retried_once),
+    T (test_loss_is_told_by_flush),
     T (test_management),
     T (test_trim_skips),
     T (test_all_forms),

@@ -484,12 +484,16 @@ needs_flush (const struct zdisk_request *req)
         req->op != ZDISK_CACHE && req->op != ZDISK_REFRESH);
 }
 
-/* Whether the client is still to learn that writes may have been lost. */
+/* Whether a flush's client is still to learn that writes may have been lost,
+ * or what a request with FUA itself did may be. */
 static bool
-has_lost (struct zdisk_client *client)
+has_lost (struct zdisk_request *req)
 {
+  struct zdisk_client *client = req->work.client;
   uint32_t lost = client->disk->store->lost;
 
+  if (req->op != ZDISK_FLUSH)
+    return req->work.lost != lost;
   return atomic_exchange_explicit (&client->lost, lost,
                                    memory_order_relaxed) != lost;
 }
@@ -517,7 +521,7 @@ carry_on (struct zdisk_request *req, struct ring *ring)
     else if (w->refusal == ZONE_OK && !w->error && needs_flush (req)) {
       w->flushing = 1;
       w->length = 0;
-      if (has_lost (w->client)) {
+      if (has_lost (req)) {
         w->refusal = ZONE_REFUSED_LOST;
         disk_part_done (req, ring);
       }
@@ -557,6 +561,7 @@ zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
   w->done_bytes = 0;
   w->flushing = 0;
   w->stage = 0;
+  w->lost = client->disk->store->lost;
   w->error = 0;
   w->report = NULL;
   w->zone = UINT32_MAX;
