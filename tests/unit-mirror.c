@@ -32,6 +32,8 @@ struct device {
   uint8_t bytes[ZONES * ZONE];
   struct znbd_zone zone[ZONES];
   uint32_t max_open, max_active, next_victim;
+  int elsewhere;                /* what a write that is not at the pointer
+                                 * fails with */
   struct store_io *io[64];
   unsigned n;
 };
@@ -141,7 +143,7 @@ device_write (struct store_io *io)
     return EIO;
   if (z->type != ZNBD_ZONE_CONVENTIONAL) {
     if (z->cond == ZNBD_COND_FULL || z->wp != io->offset)
-      return EIO;
+      return dev->elsewhere;
     r = make_room (z);
     if (r)
       return r;
@@ -382,6 +384,7 @@ setup (void **state)
   dev->zone[5].wp += 2 * K4;
   dev->max_open = 2;
   dev->max_active = 3;
+  dev->elsewhere = EIO;
   dev->store.ops = &device_ops;
   dev->store.mirrors = true;
   dev->store.geometry = (struct znbd_geometry) {
@@ -620,6 +623,7 @@ static void
 test_append_is_retried_once (void **state)
 {
   (void) state;
+  dev->elsewhere = EINVAL;
   submit (0, ZDISK_APPEND, 0, K4, 0);
   dev->zone[0].wp = 2 * K4;
   dev->zone[0].cond = ZNBD_COND_CLOSED;
@@ -636,6 +640,42 @@ test_append_is_retried_once (void **state)
   let_go_with (0, EIO);
   let_go (STORE_REPORT);
   assert_done (1, EIO);
+  assert_same ();
+}
+
+/* The pointer is elsewhere because the append itself moved it. */
+static void
+test_append_is_not_written_twice (void **state)
+{
+  struct store_io *io;
+
+  (void) state;
+  dev->store.one_write_per_zone = true;
+  submit (0, ZDISK_APPEND, 0, K4, 0);
+  submit (1, ZDISK_APPEND, 0, K4, 0);
+  submit (2, ZDISK_APPEND, 0, K4, 0);
+  let_go (STORE_WRITE);
+  assert_done (0, 0);
+  /* Of two that go together the first is written. */
+  io = dev->io[0];
+  assert_int_equal (io->length, 2 * K4);
+  take_out (0);
+  dev->zone[0].wp += K4;
+  io->done (io, EIO, 0);
+  let_go (STORE_REPORT);
+  assert_int_equal (dev->n, 0);
+  assert_done (1, EIO);
+  assert_done (2, EIO);
+  assert_wp (0, ZNBD_COND_IMPLICIT_OPEN, 2 * K4);
+  /* And all of one whose answer says otherwise. */
+  submit (3, ZDISK_APPEND, 0, K4, 0);
+  io = dev->io[0];
+  take_out (0);
+  assert_int_equal (carry_out (io), 0);
+  io->done (io, EIO, 0);
+  let_go (STORE_REPORT);
+  assert_int_equal (dev->n, 0);
+  assert_done (3, EIO);
   assert_same ();
 }
 
@@ -893,6 +933,7 @@ main (void)
     T (test_read_only_and_offline),
     T (test_reset_behind_the_back),
     T (test_append_is_retried_once),
+    T (test_append_is_not_written_twice),
     T (test_loss_is_told_by_flush),
     T (test_management),
     T (test_trim_skips),

@@ -7,6 +7,8 @@
 
 #include <config.h>
 
+#include <errno.h>
+
 #include "disk-internal.h"
 
 void
@@ -25,14 +27,17 @@ queue_resync (struct zone *z, struct effects *fx)
   effects_issue (fx, first);
 }
 
-/* An append that failed because the pointer was elsewhere goes there. */
+/* An append that failed because the pointer was elsewhere goes there.  It is
+ * not there because the append itself moved it: the store says that nothing
+ * was written, or it is back before the append's place. */
 static bool
 goes_again (struct zdisk_request *req)
 {
   struct zdisk_work *w = &req->work;
+  uint64_t wp = zone_of (req)->wp;
 
   if (w->kind != PART_APPEND || !w->error || w->retried ||
-      zone_of (req)->wp == w->offset ||
+      wp == w->offset || (wp > w->offset && w->error != EINVAL) ||
       zones_limit_refusal (w->error) != ZONE_OK)
     return false;
   w->retried = 1;

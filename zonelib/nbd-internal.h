@@ -42,6 +42,8 @@ struct upstream_io {
   uint64_t skip;                /* bytes of it that are done already */
   bool lost;                    /* the connection went: it is not known
                                  * whether it was done */
+  bool again;                   /* so it was before, and was sent anew */
+  bool some;                    /* of its commands succeeded */
 };
 _Static_assert (sizeof (struct upstream_io) <=
                 sizeof (((struct store_io *) 0)->priv), "");

@@ -49,7 +49,9 @@ answered (void *opaque, int *error)
   /* What libnbd says of commands that died with their connection. */
   if (*error == ENOTCONN || *error == ESHUTDOWN)
     u->lost = true;
-  else if (*error && !u->error)
+  else if (*error == 0)
+    u->some = true;
+  else if (!u->error)
     u->error = *error;
   put (io);
   return 1;
@@ -224,6 +226,10 @@ upstream_complete (struct upstream *up, struct store_io *io, int error)
                   why);
     error = EIO;
   }
+  /* See store.h: EINVAL is for what surely was not written. */
+  if (error == EINVAL && io->op == STORE_WRITE &&
+      (upstream_io (io)->some || upstream_io (io)->again))
+    error = EIO;
   switch (io->op) {
   case STORE_WRITE:
   case STORE_ZERO:

@@ -57,6 +57,7 @@ upstream_submit (struct store *store, struct store_io *io)
   uint64_t one = 1;
 
   upstream_io (io)->skip = 0;
+  upstream_io (io)->again = upstream_io (io)->some = false;
   first = atomic_load_explicit (&up->posted, memory_order_relaxed);
   do
     io->next = first;

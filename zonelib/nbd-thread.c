@@ -187,6 +187,7 @@ resume (struct upstream *up, bool epoch_changed)
     while ((io = list_take (&redo)) != NULL) {
       error = judge (up, io, lost);
       upstream_io (io)->error = error;
+      upstream_io (io)->again = true;
       list_add (error == -1 ? &again : &ended, io);
     }
   if (waiting.first)

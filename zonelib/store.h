@@ -98,7 +98,9 @@ struct store_io {
                                 /* bytes: WRITE: those really written.  A
                                  * store that mirrors says EOVERFLOW or
                                  * ETOOMANYREFS where the device has too
-                                 * many active or open zones */
+                                 * many active or open zones, and EINVAL of
+                                 * a write only where nothing of it is
+                                 * written: an append then goes again */
 
   /* the store's own */
   struct store_io *next;
