@@ -549,7 +549,7 @@ with ZnbdServer(upstream.uri) as server:
     h.shutdown()
 upstream.stop()
 
-# What is under way when upstream dies, other than writes.
+# What is under way when upstream is stopped, and dies.
 
 def stop(pid):
     """Stops a process; returns when all its threads have."""
@@ -565,6 +565,39 @@ def stop(pid):
 
     assert wait_for(stopped)
 
+
+# A zone that somebody else finishes while upstream is down: a full zone does
+# not say what was written there.
+path = image("finished")
+upstream = Nbdkit("file=" + path).start()
+with ZnbdServer(upstream.uri) as server:
+    h = connect(server.uri)
+    buf = nbd.Buffer.from_bytearray(bytearray(block(1)))
+    for zone in 2, 3:
+        h.pwrite(bytes(ZONE - K4), zone * ZONE)
+    stop(upstream.pid)
+    cookies = [h.aio_pwrite(buf, 2 * ZONE + ZONE - K4),
+               h.aio_pwrite(buf, 4 * ZONE)]
+    h.poll(0)
+    time.sleep(.2)
+    die(upstream)
+    status, out, err = run("znbd", "finish", "--zone", "4", path)
+    assert status == 0, err
+    upstream.start()
+    while not h.aio_command_completed(cookies[0]):
+        h.poll(-1)
+    tap.equal(bytes(h.pread(K4, 3 * ZONE - K4)), block(1),
+              "a zone's last write is done again")
+
+    def second():
+        while not h.aio_command_completed(cookies[1]):
+            h.poll(-1)
+
+    tap.raises(nbd.Error, second,
+               "a write that a zone was finished before has failed", "ENOSPC")
+    tap.equal(bytes(h.pread(K4, 4 * ZONE)), bytes(K4), "as it has")
+    h.shutdown()
+upstream.stop()
 
 path = image("under way")
 upstream = Nbdkit("file=" + path).start()

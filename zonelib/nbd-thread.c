@@ -113,10 +113,15 @@ static int
 judge_write (struct upstream *up, struct store_io *io)
 {
   const struct znbd_zone *z = &up->report[io->zone];
+  const uint64_t end = io->offset + io->length;
 
   if (z->cond == ZNBD_COND_OFFLINE || z->cond == ZNBD_COND_READ_ONLY)
     return EIO;
-  if (z->cond == ZNBD_COND_FULL || z->wp >= io->offset + io->length)
+  /* A full zone has no pointer to judge by, and may be finished by others:
+   * only its last write is what made it so. */
+  if (z->cond == ZNBD_COND_FULL)
+    return end == z->start + z->capacity ? 0 : EIO;
+  if (z->wp >= end)
     return 0;
   if (z->wp < io->offset)
     return EIO;                 /* what was before it is lost */
