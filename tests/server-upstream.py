@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import time
 import zlib
 
@@ -73,6 +74,33 @@ def zone_map(uri):
     h.shutdown()
     return found
 
+
+def stop(pid):
+    """Stops a process; returns when all its threads have."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = "/proc/%d/task" % pid
+
+    def stopped():
+        for task in os.listdir(tasks):
+            with open("%s/%s/stat" % (tasks, task)) as f:
+                if f.read().rsplit(")", 1)[1].split()[0] != "T":
+                    return False
+        return True
+
+    assert wait_for(stopped)
+
+
+# A server whose upstream hangs is to end all the same.  That takes a while:
+# it is looked at in the end.
+hung = Nbdkit(*PARAMS).start()
+ending = ZnbdServer(hung.uri).start()
+waiting = connect(ending.uri)
+stop(hung.pid)
+unanswered = nbd.Buffer.from_bytearray(bytearray(block(1)))
+waiting.aio_pwrite(unanswered, 2 * ZONE)
+waiting.poll(0)
+time.sleep(.2)
+ending.process.terminate()
 
 # In front of nbdkit and its filters, and of another znbd-server.
 
@@ -549,23 +577,6 @@ with ZnbdServer(upstream.uri) as server:
     h.shutdown()
 upstream.stop()
 
-# What is under way when upstream is stopped, and dies.
-
-def stop(pid):
-    """Stops a process; returns when all its threads have."""
-    os.kill(pid, signal.SIGSTOP)
-    tasks = "/proc/%d/task" % pid
-
-    def stopped():
-        for task in os.listdir(tasks):
-            with open("%s/%s/stat" % (tasks, task)) as f:
-                if f.read().rsplit(")", 1)[1].split()[0] != "T":
-                    return False
-        return True
-
-    assert wait_for(stopped)
-
-
 # A zone that somebody else finishes while upstream is down: a full zone does
 # not say what was written there.
 path = image("finished")
@@ -641,4 +652,19 @@ with ZnbdServer(upstream.uri) as server:
     for each in [h, *manage.values()]:
         each.shutdown()
 upstream.stop()
+
+# See above.
+try:
+    status = ending.process.wait(20)
+except subprocess.TimeoutExpired:
+    status = None
+tap.equal(status, 1, "a server whose upstream hangs ends, and says that what "
+          "was written may not be durable")
+tap.like(ending.log(), "no answer in", "and why")
+if status is None:
+    ending.kill()
+else:
+    ending._forget()
+os.kill(hung.pid, signal.SIGCONT)
+hung.stop()
 tap.done_testing()

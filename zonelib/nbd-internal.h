@@ -81,6 +81,8 @@ struct upstream {
 
   uint64_t changes, flushed;    /* changes so far; those known to be durable */
   uint64_t linked_at;           /* ms: when it was connected last */
+  uint64_t answered_at;         /* ms: when something was last answered, or
+                                 * hurry was seen; 0: not in a hurry */
   uint64_t broken_at;           /* ms: when it broke, after lasting a while */
   uint64_t give_up_at;          /* ms; 0: connected */
   bool gone;                    /* it is not the same disk any more, or is not

@@ -24,7 +24,8 @@
 #define BACK_OFF_MIN 50
 #define BACK_OFF_MAX 2000
 
-/* ms for a flush when the disk is closed. */
+/* ms for a flush when the disk is closed, and for the next answer when it is
+ * about to be. */
 #define CLOSE_MS 10000
 
 /* A connection that broke sooner than that (ms) gives no more time to what
@@ -97,6 +98,8 @@ work_off_finished (struct upstream *up)
 {
   struct store_io *io;
 
+  if (up->finished.first && up->answered_at)
+    up->answered_at = upstream_now ();
   while ((io = list_take (&up->finished)) != NULL)
     if (upstream_io (io)->lost)
       list_add (&up->redo, io);
@@ -277,7 +280,7 @@ connect_again (struct upstream *up)
   upstream_gather (up);
 }
 
-/* Sleeps until something happens. */
+/* Sleeps until something happens, or for ms. */
 static void
 wait_for_events (struct upstream *up, int ms)
 {
@@ -309,6 +312,25 @@ wait_for_events (struct upstream *up, int ms)
     else if ((dir[i] & LIBNBD_AIO_DIRECTION_WRITE) && fds[i + 1].revents)
       nbd_aio_notify_write (handles[i]);
   }
+}
+
+/* Sleeps until something happens.  A server that says nothing is waited for
+ * without end, but not where the disk is about to be closed. */
+static void
+wait_for_answers (struct upstream *up)
+{
+  bool hurry = atomic_load (&up->hurry) && up->nout > 0;
+  uint64_t now = upstream_now ();
+
+  if (hurry && up->answered_at == 0)
+    up->answered_at = now;
+  if (hurry && now >= up->answered_at + CLOSE_MS) {
+    upstream_log (up, "%s: no answer in %d seconds, and the disk is to be "
+                  "closed", upstream_name (up), CLOSE_MS / 1000);
+    link_down (up, true);
+  }
+  else
+    wait_for_events (up, hurry ? 100 : -1);
 }
 
 /* What is durable when the disk is closed; no request is under way. */
@@ -355,7 +377,7 @@ upstream_thread (void *arg)
       continue;
     if (atomic_load (&up->stop))
       break;
-    wait_for_events (up, -1);
+    wait_for_answers (up);
   }
   flush_last (up);
   return NULL;
