@@ -173,11 +173,13 @@ look_at_dirty (struct loop *loop)
   struct conn *c = loop->dirty, *next;
 
   loop->dirty = NULL;
+  zdisk_hold (loop->disk, &loop->ring);
   for (; c; c = next) {
     next = c->dirty_next;
     c->dirty = false;
     conn_look (c);
   }
+  zdisk_release ();
 }
 
 /* Whether the deadlines of connections have to be looked at: those not in

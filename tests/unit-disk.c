@@ -246,6 +246,43 @@ parked_is_merged (void **state)
   assert_memory_equal (hold->bytes, buf, 3 * K4);
 }
 
+/* What comes at once is written at once, each zone's in its order; refusals
+ * among it wait for nothing else, and reads for nobody. */
+static void
+held_is_merged (void **state)
+{
+  unsigned i;
+
+  (void) state;
+  zdisk_hold (disk, NULL);
+  write_at (0, 0, K4);
+  write_at (1, K4, 2 * K4);
+  write_at (2, 0, K4);                  /* refused */
+  write_at (3, ZONE, K4);
+  write_at (4, 3 * K4, K4);
+  submit (5, ZDISK_READ, ZONE, K4, 0);
+  assert_done (5, 0);
+  assert_int_equal (hold->n, 0);
+  submit (6, ZDISK_FINISH, ZONE, ZONE, 0);
+  zdisk_release ();
+  assert_done (2, EINVAL);
+  assert_int_equal (hold->n, 3);
+  assert_int_equal (hold->io[0]->niov, 2);
+  assert_int_equal (hold->io[0]->length, 3 * K4);
+  assert_int_equal (hold->io[1]->offset, ZONE);
+  assert_int_equal (hold->io[2]->offset, 3 * K4);
+  write_at (7, 4 * K4, K4);             /* not held any more */
+  assert_int_equal (hold->n, 4);
+  while (hold->n)
+    let_go (0);
+  for (i = 0; i < 8; i++)
+    if (i != 2)
+      assert_done (i, 0);
+  assert_wp (0, ZNBD_COND_IMPLICIT_OPEN, 5 * K4);
+  assert_wp (1, ZNBD_COND_FULL, ZONE);
+  assert_memory_equal (hold->bytes, buf, 5 * K4);
+}
+
 /* More than one vectored write takes, in the worst order. */
 static void
 parked_backwards (void **state)
@@ -816,6 +853,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     TEST (answered_in_order, managed),
     TEST (parked_is_merged, managed),
+    TEST (held_is_merged, managed),
     TEST (parked_backwards, managed),
     TEST (failed_write, managed),
     TEST (failed_merge, managed),

@@ -12,8 +12,19 @@
 /* One vectored write is no larger than this. */
 #define MERGE_BYTES_MAX (16u << 20)
 
-/* What the thread works off just now. */
+/* As much is held back at most: what waits longer leaves the cache. */
+#define HELD_MAX (256u << 10)
+
+/* What the thread works off just now, or holds back. */
 static __thread struct effects *running;
+
+/* What it holds back, see zdisk_hold. */
+static __thread struct {
+  struct effects fx;
+  struct zdisk *disk;
+  struct ring *ring;
+  uint64_t bytes;
+} held;
 
 void
 effects_init (struct effects *fx)
@@ -181,13 +192,9 @@ effects_splice (struct effects *to, struct effects *from)
   }
 }
 
-void
-effects_run (struct zdisk *disk, struct effects *fx, struct ring *ring)
+static void
+work_off (struct zdisk *disk, struct effects *fx, struct ring *ring)
 {
-  if (running) {
-    effects_splice (running, fx);
-    return;
-  }
   running = fx;
   while (fx->issue || fx->done) {
     if (fx->issue)
@@ -202,4 +209,45 @@ effects_run (struct zdisk *disk, struct effects *fx, struct ring *ring)
     }
   }
   running = NULL;
+}
+
+void
+effects_run (struct zdisk *disk, struct effects *fx, struct ring *ring)
+{
+  const struct zdisk_request *req;
+
+  if (running == NULL) {
+    work_off (disk, fx, ring);
+    return;
+  }
+  if (running == &held.fx)
+    for (req = fx->issue; req; req = req->work.fx_next)
+      held.bytes += req->work.length;
+  effects_splice (running, fx);
+  if (running == &held.fx && held.bytes >= HELD_MAX) {
+    zdisk_release ();
+    zdisk_hold (held.disk, held.ring);
+  }
+}
+
+void
+zdisk_hold (struct zdisk *disk, struct ring *ring)
+{
+  effects_init (&held.fx);
+  held.disk = disk;
+  held.ring = ring;
+  held.bytes = 0;
+  running = &held.fx;
+}
+
+void
+zdisk_release (void)
+{
+  struct effects fx = held.fx;
+
+  if (fx.issue == NULL)
+    fx.issue_tail = &fx.issue;
+  if (fx.done == NULL)
+    fx.done_tail = &fx.done;
+  work_off (held.disk, &fx, held.ring);
 }

@@ -141,6 +141,13 @@ bool zdisk_client_is_readonly (const struct zdisk_client *client);
 void zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
                    struct ring *ring);
 
+/* Between the two, what the calling thread submits to the disk's zones is
+ * held back up to 256 KiB: writes that continue each other, whoever submits
+ * them, then go to the store as one.  ring as for those requests.  What is
+ * released must not hold by itself: no done may. */
+void zdisk_hold (struct zdisk *disk, struct ring *ring);
+void zdisk_release (void);
+
 /* Submits without a ring and waits for the answer; done is the disk's to
  * set.  Returns req->error. */
 int zdisk_run (struct zdisk_client *client, struct zdisk_request *req);

@@ -366,6 +366,7 @@ open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
   }
   /* Block devices may have to write their zeros. */
   img->store.fast_zero = !img->block_device;
+  img->store.max_write = QUICK_MAX;
   if (image_read_head (img, size, out, faults, err) == -1) {
     close (img->fd);
     free (img->path);
