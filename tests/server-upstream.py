@@ -8,13 +8,16 @@ and an upstream that dies, comes back, comes back as another disk, or never.
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
+import threading
 import time
 import zlib
 
 import nbd
 
+from nbd_fake import Listener, Proxy
 from harness import (TAP, Nbdkit, ZnbdServer, connect, long, plugin, run)
 
 tap = TAP()
@@ -576,6 +579,59 @@ with ZnbdServer(upstream.uri) as server:
               "and no more than that")
     h.shutdown()
 upstream.stop()
+
+# A connection breaks, and upstream lives: data that was under way comes there
+# after it was asked what had come.
+
+class Relay(Listener):
+    def serve(self, s):
+        up = socket.socket(socket.AF_UNIX)
+        up.connect(self.behind)
+        self.clients.append(s)
+        threading.Thread(target=Proxy._copy, args=(up, s),
+                         daemon=True).start()
+        while (data := s.recv(1 << 16)):
+            if len(data) >= 2 * K4:
+                time.sleep(.4)
+            up.sendall(data)
+        up.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        while self.clients:
+            self.clients.pop().shutdown(socket.SHUT_RDWR)
+
+
+path = image("late")
+with Nbdkit("file=" + path) as upstream, Relay(tap.path("relay")) as relay:
+    relay.behind, relay.clients = upstream.socket, []
+    with ZnbdServer(relay.uri) as server:
+        h = connect(server.uri)
+        appender = nbd.NBD()
+        appender.add_meta_context("x-zbd:append")
+        appender.connect_uri(server.uri)
+        buf = nbd.Buffer.from_bytearray(bytearray(block(1) + block(2)))
+        cookies = [(h, h.aio_pwrite(buf, 2 * ZONE)),
+                   (appender, appender.aio_pwrite(buf, 3 * ZONE))]
+        for each, _ in cookies:
+            each.poll(0)
+        time.sleep(.2)
+        relay.cut()
+        failed = []
+        for each, cookie in cookies:
+            try:
+                while not each.aio_command_completed(cookie):
+                    each.poll(-1)
+            except nbd.Error as e:
+                failed.append(str(e))
+        tap.equal(failed, [], "writes that a lost connection did late are "
+                  "not failed")
+        tap.equal([struct.unpack_from("<Q", table(server.zones_uri),
+                                      64 * z + 16)[0] * 512 - z * ZONE
+                   for z in (2, 3)], [2 * K4, 2 * K4], "nor done twice")
+        tap.equal(table(server.zones_uri), table(upstream.zones_uri),
+                  "and known")
+        for each, _ in cookies:
+            each.shutdown()
 
 # A zone that somebody else finishes while upstream is down: a full zone does
 # not say what was written there.

@@ -3,7 +3,7 @@
  *
  *   nbd-store.c   opening, closing; what other threads submit
  *   nbd-io.c      I/O as commands to the server, and their ends
- *   nbd-limits.c  which refusals are those of a limit
+ *   nbd-limits.c  what refusals are for
  *   nbd-connect.c the connections
  *   nbd-link.c    what the server says of the disk, first and again
  *   nbd-thread.c  the thread; what becomes of I/O that a connection took
@@ -140,8 +140,9 @@ void upstream_complete (struct upstream *up, struct store_io *io, int error);
 int upstream_decode (struct upstream *up, uint32_t first, uint32_t count,
                      struct znbd_zone *zones, const char **why);
 
-/* nbd-limits.c.  Whether the refusal of an I/O may be for a limit; it is
- * given to limits_suspect then, and limits_work_off completes it. */
+/* nbd-limits.c.  Whether the refusal of an I/O may be for a limit, or for
+ * what it did itself before; it is given to limits_suspect then, and
+ * limits_work_off completes it. */
 bool limits_suspected (const struct upstream *up, const struct store_io *io);
 void limits_suspect (struct upstream *up, struct store_io *io);
 void limits_work_off (struct upstream *up);
@@ -177,6 +178,9 @@ bool link_is_broken (const struct upstream *up);
 int link_error (const struct upstream *up, struct zone_error *err);
 
 /* nbd-thread.c */
+/* Whether a zone's report says that this write of it is done. */
+bool upstream_is_written (const struct znbd_zone *z,
+                          const struct store_io *io);
 extern __thread struct upstream *upstream_self; /* whose thread this is */
 uint64_t upstream_now (void);   /* ms, monotonic */
 void *upstream_thread (void *up);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Which refusals are those of a limit: stock nbdkit has no number for
- * EOVERFLOW and says EINVAL.  What such an answer may be for is asked of the
- * zone table: how many zones are active, and how many explicitly open.  One
- * read of the table at a time; who comes meanwhile waits for the next one.
+/* What EINVAL is for.  Stock nbdkit has no number for EOVERFLOW and says so of
+ * a limit; and a write that was sent again over another connection is refused
+ * where what had been sent over the first one came there meanwhile.  That is
+ * asked of the zone table: how many zones are active, how many explicitly
+ * open, and where the pointer is.  One read of the table at a time; who comes
+ * meanwhile waits for the next one.
  */
 
 #include <config.h>
@@ -19,12 +21,13 @@ bool
 limits_suspected (const struct upstream *up, const struct store_io *io)
 {
   const struct znbd_geometry *g = &up->store.geometry;
+  const struct upstream_io *u = upstream_io ((struct store_io *) io);
+  bool write = io->op == STORE_WRITE || io->op == STORE_ZERO;
 
-  return upstream_io ((struct store_io *) io)->error == EINVAL &&
-    up->store.mirrors && (g->max_open || g->max_active) &&
-    g->zones <= ZONES_MAX &&
-    (io->op == STORE_WRITE || io->op == STORE_ZERO ||
-     (io->op == STORE_ZONE_OP && io->zone_op == ZNBD_ZONE_OPEN));
+  return u->error == EINVAL && up->store.mirrors && g->zones <= ZONES_MAX &&
+    ((write && u->again) ||
+     ((g->max_open || g->max_active) &&
+      (write || (io->op == STORE_ZONE_OP && io->zone_op == ZNBD_ZONE_OPEN))));
 }
 
 static int
@@ -102,6 +105,9 @@ explain (const struct upstream *up, const struct store_io *io,
 
   if (io->flags & STORE_ALL)
     return open ? ETOOMANYREFS : EINVAL;
+  if (upstream_io ((struct store_io *) io)->again &&
+      upstream_is_written (z, io))
+    return 0;
   if (io->op != STORE_ZONE_OP && z->type == ZNBD_ZONE_SEQ_REQUIRED &&
       z->wp != io->offset)
     return EINVAL;

@@ -110,22 +110,37 @@ work_off_finished (struct upstream *up)
   limits_work_off (up);
 }
 
+/* A full zone has no pointer to judge by, and may be finished by others: only
+ * its last write is what made it so. */
+bool
+upstream_is_written (const struct znbd_zone *z, const struct store_io *io)
+{
+  const uint64_t end = io->offset + io->length;
+
+  switch (z->cond) {
+  case ZNBD_COND_FULL:
+    return end == z->start + z->capacity;
+  case ZNBD_COND_IMPLICIT_OPEN:
+  case ZNBD_COND_EXPLICIT_OPEN:
+  case ZNBD_COND_CLOSED:
+    return z->type == ZNBD_ZONE_SEQ_REQUIRED && z->wp >= end;
+  default:
+    return false;
+  }
+}
+
 /* A write of a sequential-write-required zone that was under way: error for
  * the disk, -1: it is to be sent again, from skip on. */
 static int
 judge_write (struct upstream *up, struct store_io *io)
 {
   const struct znbd_zone *z = &up->report[io->zone];
-  const uint64_t end = io->offset + io->length;
 
-  if (z->cond == ZNBD_COND_OFFLINE || z->cond == ZNBD_COND_READ_ONLY)
-    return EIO;
-  /* A full zone has no pointer to judge by, and may be finished by others:
-   * only its last write is what made it so. */
-  if (z->cond == ZNBD_COND_FULL)
-    return end == z->start + z->capacity ? 0 : EIO;
-  if (z->wp >= end)
+  if (upstream_is_written (z, io))
     return 0;
+  if (z->cond == ZNBD_COND_OFFLINE || z->cond == ZNBD_COND_READ_ONLY ||
+      z->cond == ZNBD_COND_FULL)
+    return EIO;
   if (z->wp < io->offset)
     return EIO;                 /* what was before it is lost */
   upstream_io (io)->skip = z->wp - io->offset;
@@ -256,7 +271,7 @@ connect_again (struct upstream *up)
                   "request fails from now on", upstream_name (up));
     up->gone = true;
   }
-  else
+  else if (!atomic_load (&up->hurry))
     upstream_log (up, "%s: the connection broke; requests wait up to %u ms "
                   "for another one", upstream_name (up), up->reconnect);
   while (!up->gone && !atomic_load (&up->stop)) {
