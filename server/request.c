@@ -38,6 +38,13 @@ request_complete (struct request *req)
 }
 
 void
+request_charge (struct request *req, size_t bytes)
+{
+  req->charge += bytes;
+  budget_charge (req->conn, bytes);
+}
+
+void
 request_submit (struct request *req, enum zdisk_op op, unsigned flags,
                 uint64_t offset, uint64_t length,
                 void (*complete) (struct request *req))
@@ -243,14 +250,17 @@ payload_of (const struct request *req)
     ? req->length : 0;
 }
 
-/* What its buffer will hold. */
+/* What its buffer will hold, and what a report takes that it waits for. */
 static uint64_t
 memory_of (const struct request *req, uint64_t payload)
 {
+  const struct export *e = req->conn->export;
+
   if (req->refused)
     return 0;
   if (req->type == NBD_CMD_READ)
-    return req->length;
+    return req->length + (e->table && zdisk_mirrors (e->disk)
+                          ? ZDISK_REFRESH_MEMORY : 0);
   if (req->type == NBD_CMD_BLOCK_STATUS)
     return status_memory (req);
   return payload;

@@ -32,4 +32,7 @@ void request_complete (struct request *req);
 /* table-export.c: a command for the zone table. */
 void table_export_start (struct request *req);
 
+/* Memory that is not in its buffer. */
+void request_charge (struct request *req, size_t bytes);
+
 #endif /* SERVER_REQUEST_H */

@@ -227,16 +227,28 @@ reply_size (const struct request *req, uint32_t contexts)
   return size;
 }
 
+/* Whether the disk is asked for a report first: it does not keep the zones. */
+static bool
+needs_report (const struct request *req, uint32_t contexts)
+{
+  return (contexts & CONTEXT_BIT (CONTEXT_ZONES)) &&
+    zdisk_mirrors (req->conn->export->disk);
+}
+
 size_t
 status_memory (const struct request *req)
 {
+  size_t report = needs_report (req, req->conn->contexts)
+    ? ZDISK_REFRESH_MEMORY : 0;
+
   /* With a payload the length in the header is the payload's; what it says
    * itself is not known yet. */
   if (req->flags & NBD_CMD_FLAG_PAYLOAD_LEN)
-    return DESCRIPTORS_MAX * descriptor_size (req->conn);
-  return reply_size (req, req->conn->contexts);
+    return DESCRIPTORS_MAX * descriptor_size (req->conn) + report;
+  return reply_size (req, req->conn->contexts) + report;
 }
 
+/* In the buffer that describe_start took. */
 static void
 describe (struct request *req)
 {
@@ -245,10 +257,6 @@ describe (struct request *req)
   struct builder b = { .req = req };
   enum context k;
 
-  if (!reply_buffer (req, reply_size (req, contexts))) {
-    reply_error (req, ENOMEM, "no memory for the status");
-    return;
-  }
   b.p = req->buf;
   for (left = contexts; left; left &= left - 1) {
     k = only_context (left);
@@ -273,16 +281,21 @@ refreshed (struct request *req)
     describe (req);
 }
 
-/* A report is preceded by asking who keeps the zones, if that is not us. */
+/* A report is preceded by asking who keeps the zones, if that is not us.  All
+ * memory is taken at once, or others would be read meanwhile whose replies
+ * nobody has counted. */
 static void
 describe_start (struct request *req)
 {
-  const struct export *e = req->conn->export;
+  uint32_t contexts = req->u.status.contexts;
 
-  if ((req->u.status.contexts & CONTEXT_BIT (CONTEXT_ZONES)) &&
-      zdisk_mirrors (e->disk))
+  if (!reply_buffer (req, reply_size (req, contexts)))
+    reply_error (req, ENOMEM, "no memory for the status");
+  else if (needs_report (req, contexts)) {
+    request_charge (req, ZDISK_REFRESH_MEMORY);
     request_submit (req, ZDISK_REFRESH, 0, req->offset, req->length,
                     refreshed);
+  }
   else
     describe (req);
 }

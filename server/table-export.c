@@ -59,10 +59,6 @@ table_read (struct request *req)
     reply_error (req, req->z.error, req->z.reason);
     return;
   }
-  if (req->length > 0 && !request_buffer (req, req->length)) {
-    reply_error (req, ENOMEM, "no memory for the read");
-    return;
-  }
   r = zdisk_table_read (req->conn->export->disk, req->buf, req->length,
                         req->offset, req->z.reason, sizeof req->z.reason);
   if (r) {
@@ -84,10 +80,15 @@ table_export_start (struct request *req)
   switch (req->type) {
   case NBD_CMD_READ:
     req->z.error = 0;
-    if (zdisk_table_refresh (req->conn->export->disk, req->length,
-                             req->offset, &refresh))
+    /* At once, or others would be read whose buffers nobody has counted. */
+    if (req->length > 0 && !request_buffer (req, req->length))
+      reply_error (req, ENOMEM, "no memory for the read");
+    else if (zdisk_table_refresh (req->conn->export->disk, req->length,
+                                  req->offset, &refresh)) {
+      request_charge (req, ZDISK_REFRESH_MEMORY);
       request_submit (req, refresh.op, refresh.flags, refresh.offset,
                       refresh.length, table_read);
+    }
     else
       table_read (req);
     break;

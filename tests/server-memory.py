@@ -12,8 +12,9 @@ import struct
 import threading
 import time
 
-from harness import TAP, ZnbdServer, connect, run
-from nbd_raw import Raw, CMD_READ, CMD_WRITE, REQUEST_MAGIC
+from harness import TAP, Nbdkit, ZnbdServer, connect, run
+from nbd_raw import (Raw, CMD_BLOCK_STATUS, CMD_READ, CMD_WRITE,
+                     FLAG_REQ_ONE, REQUEST_MAGIC)
 
 tap = TAP()
 M = 1 << 20
@@ -133,4 +134,34 @@ with ZnbdServer(DISK, "-t", "2", "--request-memory",
         t.join()
     tap.equal(results, [True] * 48, "clients that take their replies share "
               "what there is")
+
+# ---- in front of another server: what waits for its report ----
+
+with Nbdkit("size=4G", "zone-size=64K", "conventional=1") as upstream, \
+        ZnbdServer(upstream.uri, "-t", "2", "--request-memory",
+                   "%dM" % LIMIT) as server:
+    table = Raw(server.socket)
+    table.go("zones")
+    table.s.settimeout(2)
+    status = Raw(server.socket)
+    status.begin("", ["x-zbd:zones"])
+    status.s.settimeout(2)
+    for r, ask, n in (
+            (table, request(CMD_READ, 0, 4 * M), 400),
+            (status, struct.pack(">IHHQQI", REQUEST_MAGIC, FLAG_REQ_ONE,
+                                 CMD_BLOCK_STATUS, 1, 0, 0xffff0000), 4000)):
+        try:
+            r.raw(ask * n)
+        except socket.timeout:
+            pass
+    time.sleep(2)
+    peak = resident(server, "VmHWM")
+    tap.diag("resident at most: %d MiB" % peak)
+    if os.environ.get("ZNBD_SANITIZER"):
+        tap.skip("and bounded here too", "sanitizers take much themselves")
+    else:
+        tap.ok(peak < LIMIT + 2 * 64 + 100, "and bounded here too",
+               "%d MiB" % peak)
+    table.close()
+    status.close()
 tap.done_testing()

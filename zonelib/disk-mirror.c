@@ -25,8 +25,8 @@
 
 #include "disk-internal.h"
 
-/* Zones of one report, 512 KiB of them. */
-#define CHUNK 8192u
+/* Zones of one report. */
+#define CHUNK (ZDISK_REFRESH_MEMORY / (uint32_t) sizeof (struct znbd_zone))
 
 enum { ALL_HOLD, ALL_DO, ALL_LET_GO };
 

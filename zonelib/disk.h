@@ -120,6 +120,9 @@ bool zdisk_can_fast_zero (const struct zdisk *disk);
  * be preceded by ZDISK_REFRESH. */
 bool zdisk_mirrors (const struct zdisk *disk);
 
+/* What a ZDISK_REFRESH may take of memory while it is under way. */
+#define ZDISK_REFRESH_MEMORY (512u << 10)
+
 /* Fills up to count zones from number first on; returns how many. */
 uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
                        struct znbd_zone *zones);
