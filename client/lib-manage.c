@@ -13,25 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "judge.h"
 #include "lib-internal.h"
 #include "table.h"
-
-/* Whether a zone is where op takes it. */
-static bool
-reached (enum znbd_zone_op op, const struct znbd_zone *zone)
-{
-  switch (op) {
-  case ZNBD_ZONE_OPEN:
-    return zone->cond == ZNBD_COND_EXPLICIT_OPEN;
-  case ZNBD_ZONE_CLOSE:
-    return zone->cond == ZNBD_COND_CLOSED || zone->cond == ZNBD_COND_EMPTY;
-  case ZNBD_ZONE_FINISH:
-    return zone->cond == ZNBD_COND_FULL;
-  case ZNBD_ZONE_RESET:
-    return zone->cond == ZNBD_COND_EMPTY;
-  }
-  return false;
-}
 
 /* The error that the zone model has for a refusal: nbdkit's is often
  * another one. */
@@ -140,7 +124,7 @@ manage_block (struct znbd_disk *disk, struct nbd_handle *nbd,
   if (znbd_report (disk, first, n, zones) == -1)
     return -1;
   for (i = 0; i < n; ++i)
-    if (i == empty || !reached (op, &zones[i])) {
+    if (i == empty || !judge_reached (&zones[i], op)) {
       *done = i;
       return refused (disk, op, first + i, error);
     }

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "judge.h"
 #include "nbd-internal.h"
 
 /* ms between attempts to connect again, doubled from the one to the other. */
@@ -110,58 +111,30 @@ work_off_finished (struct upstream *up)
   limits_work_off (up);
 }
 
-/* A full zone has no pointer to judge by, and may be finished by others: only
- * its last write is what made it so. */
 bool
 upstream_is_written (const struct znbd_zone *z, const struct store_io *io)
 {
-  const uint64_t end = io->offset + io->length;
+  uint64_t written;
 
-  switch (z->cond) {
-  case ZNBD_COND_FULL:
-    return end == z->start + z->capacity;
-  case ZNBD_COND_IMPLICIT_OPEN:
-  case ZNBD_COND_EXPLICIT_OPEN:
-  case ZNBD_COND_CLOSED:
-    return z->type == ZNBD_ZONE_SEQ_REQUIRED && z->wp >= end;
-  default:
-    return false;
-  }
+  return
+    (z->cond == ZNBD_COND_FULL || z->type == ZNBD_ZONE_SEQ_REQUIRED) &&
+    judge_write (z, io->offset, io->length, &written) == 0 &&
+    written == io->length;
 }
 
 /* A write of a sequential-write-required zone that was under way: error for
  * the disk, -1: it is to be sent again, from skip on. */
 static int
-judge_write (struct upstream *up, struct store_io *io)
+resume_write (struct upstream *up, struct store_io *io)
 {
-  const struct znbd_zone *z = &up->report[io->zone];
+  uint64_t written;
 
-  if (upstream_is_written (z, io))
-    return 0;
-  if (z->cond == ZNBD_COND_OFFLINE || z->cond == ZNBD_COND_READ_ONLY ||
-      z->cond == ZNBD_COND_FULL)
-    return EIO;
-  if (z->wp < io->offset)
+  if (judge_write (&up->report[io->zone], io->offset, io->length,
+                   &written) == -1)
     return EIO;                 /* what was before it is lost */
-  upstream_io (io)->skip = z->wp - io->offset;
-  return -1;
-}
-
-static int
-judge_manage (struct upstream *up, struct store_io *io)
-{
-  uint8_t cond = up->report[io->zone].cond;
-
-  switch (io->zone_op) {
-  case ZNBD_ZONE_OPEN:
-    return cond == ZNBD_COND_EXPLICIT_OPEN ? 0 : -1;
-  case ZNBD_ZONE_CLOSE:
-    return cond == ZNBD_COND_CLOSED || cond == ZNBD_COND_EMPTY ? 0 : -1;
-  case ZNBD_ZONE_FINISH:
-    return cond == ZNBD_COND_FULL ? 0 : -1;
-  case ZNBD_ZONE_RESET:
-    return cond == ZNBD_COND_EMPTY ? 0 : -1;
-  }
+  if (written == io->length)
+    return 0;
+  upstream_io (io)->skip = written;
   return -1;
 }
 
@@ -172,10 +145,10 @@ judge (struct upstream *up, struct store_io *io, bool lost)
   case STORE_WRITE:
   case STORE_ZERO:
     return up->report && up->report[io->zone].type == ZNBD_ZONE_SEQ_REQUIRED
-      ? judge_write (up, io) : -1;
+      ? resume_write (up, io) : -1;
   case STORE_ZONE_OP:
-    return up->report && !(io->flags & STORE_ALL)
-      ? judge_manage (up, io) : -1;
+    return up->report && !(io->flags & STORE_ALL) &&
+      judge_reached (&up->report[io->zone], io->zone_op) ? 0 : -1;
   case STORE_FLUSH:
     return lost ? EIO : -1;
   default:
