@@ -501,6 +501,20 @@ znbd_is_read_only (struct znbd_disk *disk)
   return disk->readonly;
 }
 
+int
+znbd_is_broken (struct znbd_disk *disk)
+{
+  int broken = 0;
+  unsigned i;
+
+  pthread_mutex_lock (&disk->open_lock);
+  for (i = 0; i < LIB_CONNS; ++i)
+    if (disk->conns[i].nbd && !lib_was_refused (disk->conns[i].nbd))
+      broken = 1;
+  pthread_mutex_unlock (&disk->open_lock);
+  return broken;
+}
+
 struct nbd_handle *
 znbd_get_nbd_handle (struct znbd_disk *disk)
 {

@@ -100,6 +100,10 @@ int znbd_get_geometry (struct znbd_disk *disk,
 /* 1 where the server takes no changes from us, else 0. */
 int znbd_is_read_only (struct znbd_disk *disk);
 
+/* 1 where one of its connections has ended (seen by a call that failed), so
+ * that calls which need it fail from now on: connect again.  Else 0. */
+int znbd_is_broken (struct znbd_disk *disk);
+
 /* Fills zones[0] up to zones[count - 1] from zone number first on.
  * Returns how many were filled: fewer than count at the disk's end, 0 where
  * first is the number of zones or more; -1 on error, and then what is in
