@@ -31,6 +31,9 @@ static const struct command {
   { "close",  cmd_manage, "close open zones" },
   { "finish", cmd_manage, "make zones full" },
   { "reset",  cmd_manage, "make zones empty; their data is gone" },
+  { "attach", cmd_attach, "make a remote disk a block device, /dev/ublkbN" },
+  { "detach", cmd_detach, "end such a device" },
+  { "list",   cmd_list,   "show such devices" },
 };
 
 #define NR_COMMANDS (sizeof commands / sizeof commands[0])

@@ -33,9 +33,8 @@ struct target {
   const char *ways[3];          /* said already, by enum znbd_way */
 };
 
-/* nbd: or nbds:, perhaps with +TRANSPORT. */
-static bool
-is_uri (const char *operand)
+bool
+target_is_uri (const char *operand)
 {
   const char *p = operand;
 
@@ -103,7 +102,7 @@ target_open (const char *operand, bool readonly)
     cli_error ("out of memory");
     return NULL;
   }
-  if (is_uri (operand))
+  if (target_is_uri (operand))
     r = open_remote (t, operand);
   else
     r = open_image (t, operand, readonly);

@@ -16,6 +16,10 @@
 
 struct target;
 
+/* Whether an operand is an NBD URI: nbd: or nbds:, perhaps with
+ * +TRANSPORT. */
+bool target_is_uri (const char *operand);
+
 /* Opens what operand names.  NULL on error. */
 struct target *target_open (const char *operand, bool readonly);
 

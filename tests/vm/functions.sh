@@ -177,6 +177,76 @@ nbd_detach ()
     fail "nbd-client detaches $dev"
 }
 
+# ---- znbd attach ----------------------------------------------------------
+
+# attach [OPTION...]: the server started last, by $uri; sets $dev
+attach ()
+{
+  run znbd attach "$@" "$uri"
+  [ "$status" -eq 0 ] || give_up "znbd attach $*" "$out"
+  dev=$out
+  cleanup_fn detach "$dev"
+}
+
+# detach [DEVICE]
+detach ()
+{
+  local dev=${1:-$dev}
+  [ -e "$dev" ] || return 0
+  run timeout 60 znbd detach "$dev"
+  [ "$status" -eq 0 ] || fail "znbd detach $dev" "$out"
+}
+
+# attach_pid [DEVICE]: of the process that serves it
+attach_pid ()
+{
+  znbd list --json | awk -v dev="\"${1:-$dev}\"," '
+    /"device"/ { found = $2 == dev }
+    /"pid"/ && found { print $2 + 0 }'
+}
+
+# zones_are_the_same DESCRIPTION: what the kernel says of $dev's zones and
+# the server of $uri's
+zones_are_the_same ()
+{
+  blkzone report "$dev" | kernel_zones >"$tmp/kernel_zones"
+  znbd report "$uri" | server_zones >"$tmp/server_zones"
+  if [ -s "$tmp/kernel_zones" ] &&
+     diff "$tmp/kernel_zones" "$tmp/server_zones" >"$tmp/zones_differ"; then
+    pass "$1"
+  else
+    fail "$1" "$(head -n 10 "$tmp/zones_differ")"
+  fi
+}
+
+# START CAPACITY CONDITION TYPE POINTER in sectors from the zone's start; the
+# last where it tells something
+kernel_zones ()
+{
+  sed -En 's/.*start: (0x\w+), len (0x\w+), cap (0x\w+), wptr (0x\w+) .*zcond: *([0-9]+)\(.*type: ([0-9]).*/\1 \2 \3 \5 \6 \4/p' |
+    while read -r start length capacity cond type wp; do
+      case $cond in 1 | 2 | 3 | 4) ;; *) wp=-1 ;; esac
+      echo $((start)) $((length)) $((capacity)) "$cond" "$type" $((wp))
+    done
+}
+
+server_zones ()
+{
+  awk '
+    BEGIN {
+      n = split("not-wp 0 empty 1 implicit-open 2 explicit-open 3 closed 4 " \
+                "read-only 13 full 14 offline 15 conventional 1 " \
+                "seq-write-required 2", names, " ")
+      for (i = 1; i < n; i += 2)
+        code[names[i]] = names[i + 1]
+    }
+    $1 == "zone" {
+      cond = code[$4]
+      wp = cond >= 1 && cond <= 4 ? ($12 - $6) / 512 : -1
+      print $6 / 512, $8 / 512, $10 / 512, cond, code[$3], wp
+    }'
+}
+
 # ---- file systems -------------------------------------------------------
 
 # mount_at DESCRIPTION DEVICE FOLDER [OPTION...]: a check; unmounted when
