@@ -23,6 +23,7 @@ int cmd_append (int argc, char **argv);
 int cmd_attach (int argc, char **argv);
 int cmd_detach (int argc, char **argv);
 int cmd_list (int argc, char **argv);
+int cmd_copy (int argc, char **argv);
 int cmd_manage (int argc, char **argv);  /* open, close, finish, reset */
 
 /* "znbd" or "znbd SUBCOMMAND", before every message.  Set by main. */

@@ -27,6 +27,7 @@ static const struct command {
   { "map",    cmd_map,    "draw a disk's zones" },
   { "io",     cmd_io,     "qemu-io's commands, on a remote disk" },
   { "append", cmd_append, "append standard input to a zone" },
+  { "copy",   cmd_copy,   "copy a disk to another one" },
   { "open",   cmd_manage, "open zones explicitly" },
   { "close",  cmd_manage, "close open zones" },
   { "finish", cmd_manage, "make zones full" },

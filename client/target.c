@@ -33,6 +33,7 @@ struct target {
   const char *ways[3];          /* said already, by enum znbd_way */
 };
 
+/* nbd: or nbds:, perhaps with +TRANSPORT. */
 bool
 target_is_uri (const char *operand)
 {
@@ -125,6 +126,12 @@ target_remote (struct target *t)
   return t->remote;
 }
 
+struct zdisk_client *
+target_client (struct target *t)
+{
+  return t->client;
+}
+
 /* Says which way the last one of these went, if that is news. */
 static void
 say_way (struct target *t, enum znbd_way what)
@@ -148,26 +155,38 @@ target_changed (struct target *t, enum znbd_way what)
   say_way (t, what);
 }
 
-int
-target_close (struct target *t)
+static int
+end (struct target *t, bool quiet)
 {
   struct zone_error err;
   int r;
 
   if (t->remote) {
     r = t->changed ? znbd_flush (t->remote) : 0;
-    if (r == -1)
+    if (r == -1 && !quiet)
       cli_error ("%s", znbd_get_error ());
     znbd_close (t->remote);
   }
   else {
     zdisk_client_close (t->client);
     r = zdisk_close (t->disk, &err);
-    if (r == -1)
+    if (r == -1 && !quiet)
       cli_error ("%s", err.text);
   }
   free (t);
   return r;
+}
+
+int
+target_close (struct target *t)
+{
+  return end (t, false);
+}
+
+void
+target_abandon (struct target *t)
+{
+  (void) end (t, true);
 }
 
 const struct znbd_geometry *

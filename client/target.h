@@ -15,6 +15,10 @@
 #include "libznbd.h"
 
 struct target;
+struct zdisk_client;
+
+/* Whether an operand is a URI, rather than a path. */
+bool target_is_uri (const char *operand);
 
 /* Whether an operand is an NBD URI: nbd: or nbds:, perhaps with
  * +TRANSPORT. */
@@ -33,8 +37,15 @@ void target_set_verbose (struct target *t);
 struct znbd_disk *target_remote (struct target *t);
 void target_changed (struct target *t, enum znbd_way what);
 
+/* The disk of an image or a device; NULL: it is a URI. */
+struct zdisk_client *target_client (struct target *t);
+
 /* Makes changes durable and closes.  0 or -1. */
 int target_close (struct target *t);
+
+/* Closes after an error that has been told: what cannot be made durable any
+ * more is nothing new. */
+void target_abandon (struct target *t);
 
 const struct znbd_geometry *target_geometry (const struct target *t);
 

@@ -78,9 +78,18 @@ for file in "$tmp"/example*.sh; do
     9) is "$(grep -c ' 131072$' <<<"$out")" 32 "all was appended"
        is "$(znbd report --json disk.zbd | jq '.zones[8] | .wp - .start')" \
           4194304 "into one zone" ;;
+    10) is "$(ls)" "copy.zbd
+disk.svg
+disk.zbd" "it made an image"
+        is "$(znbd report --offset 2G copy.zbd | sed 1d)" \
+           "$(znbd report --offset 2G disk.zbd | sed 1d)" \
+           "it has the same zones" ;;
+    11) is "$(znbd report other.zbd)" "$(znbd report copy.zbd)" \
+           "the server's disk has the same zones"
+        rm copy.zbd other.zbd ;;
   esac
 done
-is "$count" 11 "all examples of the tool were found"
+is "$count" 13 "all examples of the tool were found"
 
 # ---- znbd-server(1) ---------------------------------------------------
 
