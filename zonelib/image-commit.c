@@ -210,7 +210,7 @@ static int
 give_up (struct image *img, int r)
 {
   img->store.failed = true;
-  volatile_distrust (img);
+  volatile_mark (img, true);
   return r;
 }
 
@@ -381,6 +381,9 @@ commit_start_session (struct image *img, bool lost, struct zone_error *err)
   r = round_of_commit (img, &next, true);
   if (r)
     return session_error (img, r, err);
+  if (img->distrusted)
+    volatile_mark (img, false);
+  img->distrusted = false;
   img->session = img->commit.session;
   img->store.geometry.epoch = img->commit.epoch;
   return 0;

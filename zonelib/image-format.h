@@ -105,7 +105,7 @@ _Static_assert (sizeof (struct image_record) == 32, "");
 /* A volatile pointer: one 64-bit word, so that it is never seen half
  * written.  0: as the record says.  Behind the last zone's is the mark: 0, or
  * IMAGE_MARK where a sync failed, and then none of the pointers counts. */
-#define IMAGE_MARK(session)     (~(uint64_t) (session) | 1)
+#define IMAGE_MARK              UINT64_C (0x746c7561662d6e79)   /* "yn-fault" */
 #define IMAGE_SLOT_WP_BITS      44      /* in 512-byte sectors */
 #define IMAGE_SLOT_VALID        (UINT64_C (1) << 44)
 #define IMAGE_SLOT_FLAGS_SHIFT  45      /* IMAGE_NON_SEQ, IMAGE_RESET_REC */

@@ -148,13 +148,7 @@ void volatile_stop (struct image *img);
 
 /* The word behind the last zone's: set where a sync failed, after which
  * nobody knows what was written. */
-static inline void
-volatile_distrust (struct image *img)
-{
-  if (img->slots)
-    atomic_store (&img->slots[img->sb.zones],
-                  htole64 (IMAGE_MARK (img->session)));
-}
+void volatile_mark (struct image *img, bool distrust);
 
 static inline void
 volatile_set (struct image *img, uint32_t zone, uint64_t wp, uint8_t flags)

@@ -12,6 +12,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -147,6 +148,36 @@ read_commit (struct image *img, FILE *out, unsigned *faults,
   return 0;
 }
 
+/* Whether a sync failed in the last session, were it the one of its end. */
+static int
+read_mark (struct image *img, struct zone_error *err)
+{
+  uint8_t boot_id[16];
+  uint64_t mark;
+  int r;
+
+  if (!image_boot_id (boot_id) ||
+      memcmp (boot_id, img->commit.boot_id, 16) != 0)
+    return 0;
+  r = image_pread (img->fd, &mark, sizeof mark, img->sb.volatile_offset +
+                   (uint64_t) img->sb.zones * sizeof mark);
+  if (r)
+    return zone_error (err, r, "%s: %s", img->path, strerror (r));
+  img->distrusted = le64toh (mark) == IMAGE_MARK;
+  if (mark != 0 && !img->distrusted && !(img->commit.flags & IMAGE_CLEAN))
+    return zone_error (err, EINVAL, "%s: the mark of its volatile pointers "
+                       "is damaged", img->path);
+  return 0;
+}
+
+/* But the mark, which may be in the same danger. */
+static void
+drop_cache (const struct image *img)
+{
+  posix_fadvise (img->fd, 0, img->sb.volatile_offset, POSIX_FADV_DONTNEED);
+  posix_fadvise (img->fd, img->sb.table_offset[0], 0, POSIX_FADV_DONTNEED);
+}
+
 int
 image_read_head (struct image *img, uint64_t file_size, FILE *out,
                  unsigned *faults, struct zone_error *err)
@@ -158,6 +189,15 @@ image_read_head (struct image *img, uint64_t file_size, FILE *out,
                        " bytes, needs %" PRIu64, img->path, file_size,
                        img->sb.file_size);
   img->seed = image_seed (img->sb.uuid);
+  if (read_commit (img, NULL, NULL, err) == -1 ||
+      read_mark (img, err) == -1)
+    return -1;
+  /* What could not be written may still be in the page cache, where it
+   * counts as written: no later sync would write it.  From now on it is
+   * what the disk has. */
+  if (img->distrusted)
+    drop_cache (img);
+  memset (&img->commit, 0, sizeof img->commit);
   return read_commit (img, out, faults, err);
 }
 
@@ -437,22 +477,11 @@ static int
 read_volatile (struct walk *w)
 {
   struct image *img = w->img;
-  uint64_t *slots, mark, wp;
+  uint64_t *slots, wp;
   uint32_t n = img->sb.zones, first, count, i;
   uint8_t flags;
   int r = 0;
 
-  r = image_pread (img->fd, &mark, 8,
-                   img->sb.volatile_offset + (uint64_t) n * 8);
-  if (r)
-    return zone_error (w->err, r, "%s: %s", img->path, strerror (r));
-  if (le64toh (mark) == IMAGE_MARK (img->commit.session)) {
-    img->distrusted = true;
-    return 0;
-  }
-  if (mark != 0)
-    return zone_error (w->err, EINVAL, "%s: the mark of its volatile "
-                       "pointers is damaged", img->path);
   slots = malloc (CHUNK_ZONES * 8);
   if (slots == NULL)
     return zone_error (w->err, ENOMEM, "no memory for volatile pointers");

@@ -100,7 +100,8 @@ leave (void *start)
   pthread_mutex_unlock (&register_lock);
 }
 
-/* Clears the area, gives it space, and maps it. */
+/* Clears the area, gives it space, and maps it.  A mark that counts stays:
+ * until the next commit it is all that tells of a loss. */
 int
 volatile_start (struct image *img, struct zone_error *err)
 {
@@ -108,7 +109,8 @@ volatile_start (struct image *img, struct zone_error *err)
   void *p;
   int r;
 
-  r = image_zero (img->fd, img->sb.volatile_offset, length, false);
+  r = image_zero (img->fd, img->sb.volatile_offset, img->distrusted
+                  ? (uint64_t) img->sb.zones * 8 : length, false);
   if (r)
     return zone_error (err, r, "%s: no space for volatile pointers: %s",
                        img->path, strerror (r));
@@ -125,6 +127,19 @@ volatile_start (struct image *img, struct zone_error *err)
   img->slots = p;
   img->slots_size = length;
   return 0;
+}
+
+void
+volatile_mark (struct image *img, bool distrust)
+{
+  uint64_t mark = distrust ? htole64 (IMAGE_MARK) : 0;
+
+  /* Not mapped yet: what is made durable is a former session's. */
+  if (img->slots == NULL)
+    image_pwrite (img->fd, &mark, sizeof mark, img->sb.volatile_offset +
+                  (uint64_t) img->sb.zones * sizeof mark);
+  else
+    atomic_store (&img->slots[img->sb.zones], mark);
 }
 
 void
