@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Takes checks out of znbd-server, one after the other, in a copy of the
 source, and shows that the test that docs/nbd-conformance.md names fails
-then.  make check-removals runs it; it takes minutes.
+then; and plants bugs in the image store (removals_image.py), which its test
+must see.  make check-removals runs it; it takes minutes.
 
 usage: removals.py [FOLDER [NAME...]]
 
 FOLDER takes the copy and its build (default: ./removals), which stay.
-NAMEs are of removals below.  A removal is a text of a file in server/ that
-stands there once and what replaces it; one that does not apply any more is
-a failure too.  Status 0: each test that was to fail did.
+NAMEs are of removals below or there.  A removal is a text of a file (below:
+in server/) that stands there once and what replaces it; one that does not
+apply any more is a failure too.  Status 0: each test that was to fail did.
 """
 
 import os
@@ -17,6 +18,8 @@ import re
 import shutil
 import subprocess
 import sys
+
+import removals_image
 
 H, R, E, T, P = ("server-musts-handshake.py", "server-musts-replies.py",
                  "server-musts-effects.py", "server-musts-tls.py",
@@ -351,6 +354,11 @@ REMOVALS = {
         E, "simple: DISC: all that was asked is answered, then it closes"),
 }
 
+# The same, and files below the top.
+ALL = {name: ("server/" + row[0],) + row[1:]
+       for name, row in REMOVALS.items()}
+ALL.update(removals_image.REMOVALS)
+
 
 def call(*argv, cwd, **more):
     p = subprocess.run(argv, cwd=cwd, stdout=subprocess.PIPE,
@@ -379,34 +387,40 @@ def prepare(top, folder):
         status, out = call(*argv, cwd=build)
         if status != 0:
             sys.exit("removals: %s fails:\n%s" % (argv[0], out[-3000:]))
-    return os.path.join(source, "server"), build
+    return source, build
 
 
 def outcome(build, source, test):
     """{TAP name: ok}"""
-    status, out = call(os.path.join(build, "tests", "run"),
-                       os.path.join(source, "..", "tests", test),
+    path = os.path.join(source, "tests", test)
+    if "." not in test:         # a program
+        path = os.path.join(build, "tests", test)
+        status, out = call("make", "-s", "-C", "tests", test, cwd=build)
+        if status != 0:
+            sys.exit("removals: %s does not build:\n%s" % (test, out[-2000:]))
+    status, out = call(os.path.join(build, "tests", "run"), path,
                        cwd=os.path.join(build, "tests"))
     return {m.group(2): m.group(1) == "ok" for m in re.finditer(
         r"^(ok|not ok) \d+ - (.*?)(?: # SKIP.*)?$", out, re.M)}
 
 
-def remove(name, server, build):
+def remove(name, source, build):
     """Returns what is wrong, or None."""
-    file, old, new, test, tap = REMOVALS[name]
-    path = os.path.join(server, file)
+    file, old, new, test, tap = ALL[name]
+    path = os.path.join(source, file)
     with open(path) as f:
         text = f.read()
     if text.count(old) != 1:
-        return "does not apply: its text is %d times in server/%s" % (
+        return "does not apply: its text is %d times in %s" % (
             text.count(old), file)
     try:
         with open(path, "w") as f:
             f.write(text.replace(old, new))
-        status, out = call("make", "-s", "-C", "server", cwd=build)
+        status, out = call("make", "-s", "-C", os.path.dirname(file),
+                           cwd=build)
         if status != 0:
             return "does not build:\n" + out[-2000:]
-        results = outcome(build, server, test)
+        results = outcome(build, source, test)
     finally:
         with open(path, "w") as f:
             f.write(text)
@@ -420,24 +434,24 @@ def main():
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = os.path.abspath(sys.argv[1] if len(sys.argv) > 1
                              else "removals")
-    names = sys.argv[2:] or list(REMOVALS)
+    names = sys.argv[2:] or list(ALL)
     for name in names:
-        if name not in REMOVALS:
+        if name not in ALL:
             sys.exit("removals: there is none called %s" % name)
     if os.path.exists(os.path.join(top, "config.status")):
         sys.exit("removals: %s is configured in place: run make distclean "
                  "there" % top)
-    server, build = prepare(top, folder)
-    passing = {test: outcome(build, server, test) for test in
-               {REMOVALS[name][3] for name in names}}
+    source, build = prepare(top, folder)
+    passing = {test: outcome(build, source, test) for test in
+               {ALL[name][3] for name in names}}
     failures = 0
     for name in names:
-        test, tap = REMOVALS[name][3:]
+        test, tap = ALL[name][3:]
         if not passing[test].get(tap, False):
             wrong = "%s: \"%s\" fails, or is not there, with nothing " \
                 "removed" % (test, tap)
         else:
-            wrong = remove(name, server, build)
+            wrong = remove(name, source, build)
         failures += wrong is not None
         print("%s: %s" % (name, wrong or "\"%s\" fails" % tap), flush=True)
     print("%d removals, %d that no test sees" % (len(names), failures))
