@@ -225,7 +225,7 @@ image (void **state)
   if (image_create (path, &g, false, &err) == -1)
     fail_msg ("%s", err.text);
   storm (image_open (path, false, &err));
-  assert_int_equal (image_check (path, stderr, &err), 0);
+  assert_int_equal (image_check (path, false, stderr, &err), 0);
   unlink (path);
 }
 

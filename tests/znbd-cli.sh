@@ -383,6 +383,17 @@ run znbd check bad.zbd
 is "$status" 1 "check of a damaged image exits with 1"
 like "$out" 'bad.zbd: ' "and says what is damaged"
 is "$(cksum <bad.zbd)" "$sum" "and changes nothing"
+run znbd check --repair bad.zbd
+is "$status" 0 "check --repair"
+like "$out" 'bad.zbd: repaired' "says so"
+ok "it is in order then" znbd check bad.zbd
+is "$(znbd report bad.zbd)" "$(znbd report disk.zbd)" "and as it was"
+dd if=/dev/zero of=bad.zbd bs=64 seek=1 count=1 conv=notrunc status=none
+dd if=/dev/zero of=bad.zbd bs=64 seek=65 count=1 conv=notrunc status=none
+sum=$(cksum <bad.zbd)
+run znbd check --repair bad.zbd
+is "$status" 1 "check --repair of what cannot be known exits with 1"
+is "$(cksum <bad.zbd)" "$sum" "and changes nothing"
 
 # ---- JSON whatever the name is ---------------------------------------
 

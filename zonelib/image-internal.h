@@ -7,6 +7,7 @@
  *   image-space.c     zeroing, giving space and taking it back
  *   image-create.c    making
  *   image-load.c      reading all metadata and judging it (load and check)
+ *   image-check.c     checking and repairing
  *   image-commit.c    making things durable
  *   image-volatile.c  pointers that outlive the process but not the machine
  */
@@ -38,6 +39,7 @@ struct image {
   char *path;
   int fd;
   bool block_device;
+  uint64_t found_size;          /* of the file, when it was opened */
   struct image_superblock sb;   /* in host byte order */
   uint32_t seed;                /* CRC-32 of the uuid */
   struct zones *zones;          /* set by load */
@@ -116,8 +118,8 @@ int image_zero (int fd, uint64_t offset, uint64_t length, bool holes);
 void image_space_submit (struct image *img, struct store_io *io);
 
 /* image-load.c.  Reads superblock and commit; then all zones. */
-int image_read_head (struct image *img, uint64_t file_size, FILE *out,
-                     unsigned *faults, struct zone_error *err);
+int image_read_head (struct image *img, FILE *out, unsigned *faults,
+                     struct zone_error *err);
 int image_read_zones (struct image *img, struct zones *zs, bool mend,
                       FILE *out, unsigned *faults, struct zone_error *err);
 /* Whether the volatile pointers count, and whether unflushed writes may be
@@ -138,7 +140,9 @@ int commit_end_session (struct image *img, struct zone_error *err);
 void commit_join (struct image *img, struct store_io *io);
 void commit_mark_dirty (struct image *img, uint32_t zone);
 
-/* image.c */
+/* image.c.  Opens an image as far as its superblock and commit. */
+struct image *image_open_head (const char *path, bool readonly, FILE *out,
+                               unsigned *faults, struct zone_error *err);
 void image_perform (struct image *img, struct store_io *io);
 void image_free (struct image *img);
 

@@ -64,8 +64,8 @@ check_geometry (const char *path, const struct image_superblock *sb,
 }
 
 static int
-read_superblock (struct image *img, uint64_t file_size, FILE *out,
-                 unsigned *faults, struct zone_error *err)
+read_superblock (struct image *img, FILE *out, unsigned *faults,
+                 struct zone_error *err)
 {
   struct image_superblock copy;
   uint8_t block[IMAGE_BLOCK];
@@ -76,7 +76,7 @@ read_superblock (struct image *img, uint64_t file_size, FILE *out,
 
   img->sb_damaged = false;
   for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
-    if (file_size < (i + 1) * IMAGE_BLOCK)
+    if (img->found_size < (i + 1) * IMAGE_BLOCK)
       break;
     r = image_pread (img->fd, block, sizeof block, i * IMAGE_BLOCK);
     if (r)
@@ -179,14 +179,14 @@ drop_cache (const struct image *img)
 }
 
 int
-image_read_head (struct image *img, uint64_t file_size, FILE *out,
-                 unsigned *faults, struct zone_error *err)
+image_read_head (struct image *img, FILE *out, unsigned *faults,
+                 struct zone_error *err)
 {
-  if (read_superblock (img, file_size, out, faults, err) == -1)
+  if (read_superblock (img, out, faults, err) == -1)
     return -1;
-  if (file_size < img->sb.file_size)
+  if (img->found_size < img->sb.file_size)
     return zone_error (err, EINVAL, "%s: is truncated: has %" PRIu64
-                       " bytes, needs %" PRIu64, img->path, file_size,
+                       " bytes, needs %" PRIu64, img->path, img->found_size,
                        img->sb.file_size);
   img->seed = image_seed (img->sb.uuid);
   if (read_commit (img, NULL, NULL, err) == -1 ||

@@ -344,12 +344,11 @@ fill_geometry (const struct image *img, struct znbd_geometry *g)
 }
 
 /* Opens an image as far as its superblock and commit. */
-static struct image *
-open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
-           struct zone_error *err)
+struct image *
+image_open_head (const char *path, bool readonly, FILE *out,
+                 unsigned *faults, struct zone_error *err)
 {
   struct image *img = calloc (1, sizeof *img);
-  uint64_t size;
 
   if (img == NULL || (img->path = strdup (path)) == NULL) {
     zone_error (err, ENOMEM, "%s: no memory", path);
@@ -358,7 +357,8 @@ open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
   }
   img->store.ops = &image_ops;
   img->store.readonly = readonly;
-  img->fd = image_file_open (path, readonly, &img->block_device, &size, err);
+  img->fd = image_file_open (path, readonly, &img->block_device, &img->found_size,
+                             err);
   if (img->fd == -1) {
     free (img->path);
     free (img);
@@ -367,7 +367,7 @@ open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
   /* Block devices may have to write their zeros. */
   img->store.fast_zero = !img->block_device;
   img->store.max_write = QUICK_MAX;
-  if (image_read_head (img, size, out, faults, err) == -1) {
+  if (image_read_head (img, out, faults, err) == -1) {
     close (img->fd);
     free (img->path);
     free (img);
@@ -387,32 +387,7 @@ open_head (const char *path, bool readonly, FILE *out, unsigned *faults,
 struct store *
 image_open (const char *path, bool readonly, struct zone_error *err)
 {
-  struct image *img = open_head (path, readonly, NULL, NULL, err);
+  struct image *img = image_open_head (path, readonly, NULL, NULL, err);
 
   return img ? &img->store : NULL;
-}
-
-int
-image_check (const char *path, FILE *out, struct zone_error *err)
-{
-  unsigned faults = 0;
-  struct image *img = open_head (path, true, out, &faults, err);
-  struct zones zs;
-  int r = -1;
-
-  if (img == NULL)
-    return -1;
-  if (image_past (img) == IMAGE_WAS_KILLED)
-    fprintf (out, "%s: was not closed: its server died; the next opening "
-             "takes up what it answered\n", path);
-  if (zones_init (&zs, &img->store.geometry, err) == 0) {
-    if (image_read_zones (img, &zs, false, out, &faults, err) == 0)
-      r = faults;
-    if (image_past (img) == IMAGE_LOST_POWER)
-      fprintf (out, "%s: was not closed before the machine stopped, or could "
-               "not be written: what was not flushed may be lost\n", path);
-    zones_free (&zs);
-  }
-  image_free (img);
-  return r;
 }

@@ -28,10 +28,14 @@ struct store *image_open (const char *path, bool readonly,
 
 /* Reads everything of an image and prints a line for each thing found
  * wrong, and for each thing that the next opening will mend.  Changes
- * nothing.  Returns the number of faults (0: the image opens and has
- * exactly the right state), or -1 where it cannot be read at all, in use
- * for example. */
-int image_check (const char *path, FILE *out, struct zone_error *err);
+ * nothing, unless repair is set: then what is damaged and also there in
+ * another way is written anew.  What cannot be explained is left as it is.
+ * Returns the number of faults (0: the image opens and has exactly the
+ * right state, and no copy of anything is damaged, or any more), or -1
+ * where it cannot be opened, because it is damaged or in use for example.
+ */
+int image_check (const char *path, bool repair, FILE *out,
+                 struct zone_error *err);
 
 /* Whether path holds an image's magic; for telling images from other
  * files in messages. */

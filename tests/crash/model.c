@@ -339,7 +339,7 @@ judge_copy (const char *path, bool power_lost)
   int faults;
 
   out = fopen ("/dev/null", "w");
-  faults = image_check (path, out, &err);
+  faults = image_check (path, false, out, &err);
   fclose (out);
   if (faults != 0)
     return WRONG ("check finds %d faults: %s", faults,
