@@ -107,8 +107,7 @@ give_up_waiting (struct conn *c)
   if (c->stopping)
     return;
   c->stopping = true;
-  zdisk_client_close (c->client);
-  c->client = NULL;
+  zdisk_client_leave (c->client);
 }
 
 /* Wakes the receive under way. */
@@ -151,6 +150,7 @@ conn_kill (struct conn *c, const char *why)
     conn_tls_last_words (c);
   end_with (c, CONN_DEAD);
   shutdown (c->fd, SHUT_RDWR);
+  zdisk_client_abandon (c->client);
   give_up_waiting (c);
   conn_touch (c);
 }
@@ -168,6 +168,7 @@ conn_free (struct conn *c)
   else
     loop->conns = c->next;
   loop->nwatched--;
+  zdisk_client_close (c->client);
   appends_free (c->appends);
   budget_forget (c);
   conn_tls_free (c);

@@ -158,7 +158,7 @@ struct conn {
 
   /* Transmission. */
   const struct export *export;
-  struct zdisk_client *client;  /* NULL once nothing is submitted any more */
+  struct zdisk_client *client;
   struct appends *appends;
 };
 

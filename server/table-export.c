@@ -23,7 +23,7 @@ table_step (struct request *req)
     reply_error (req, req->z.error, req->z.reason);
     return;
   }
-  if (req->conn->client == NULL) {
+  if (req->conn->stopping) {
     reply_error (req, ESHUTDOWN, "the connection ends");
     return;
   }

@@ -649,6 +649,26 @@ client_gone (void **state)
 }
 
 /* What is smaller than 4096 counts as that much. */
+/* Nobody waits for a client's answers any more: a request over several zones
+ * ends with the one that it is at. */
+static void
+client_abandoned (void **state)
+{
+  (void) state;
+  write_at (0, 0, K4);
+  write_at (1, ZONE, K4);
+  while (hold->n)
+    let_go (0);
+  submit (2, ZDISK_RESET, 0, 2 * ZONE, 0);
+  assert_int_equal (hold->n, 1);
+  zdisk_client_abandon (client);
+  while (hold->n)
+    let_go (0);
+  assert_done (2, ESHUTDOWN);
+  assert_wp (0, ZNBD_COND_EMPTY, 0);
+  assert_wp (1, ZNBD_COND_IMPLICIT_OPEN, K4);
+}
+
 static void
 budget_of_small_writes (void **state)
 {
@@ -871,6 +891,7 @@ main (void)
     TEST (gap_zero, managed),
     TEST (budget, managed),
     TEST (too_large_to_park, managed),
+    TEST (client_abandoned, managed),
     TEST (client_gone, managed),
     TEST (client_gone_in_flight, managed),
     TEST (budget_of_small_writes, managed),

@@ -43,6 +43,7 @@ struct zdisk_client {
   bool readonly;
   _Atomic uint32_t lost;        /* the store's, when a flush last told */
   _Atomic uint32_t refs;        /* its requests under way, and its owner */
+  _Atomic bool abandoned;       /* nobody wants its answers */
   bool gone;                    /* these two under park_lock */
   uint64_t parked_bytes;
 };

@@ -168,6 +168,20 @@ client_put (struct zdisk_client *client)
 }
 
 void
+zdisk_client_leave (struct zdisk_client *client)
+{
+  if (client)
+    park_client_gone (client);
+}
+
+void
+zdisk_client_abandon (struct zdisk_client *client)
+{
+  if (client)
+    atomic_store (&client->abandoned, true);
+}
+
+void
 zdisk_client_close (struct zdisk_client *client)
 {
   if (client) {
@@ -498,6 +512,17 @@ has_lost (struct zdisk_request *req)
                                    memory_order_relaxed) != lost;
 }
 
+/* Whether a request ends before its next part because nobody waits for it.
+ * An ALL form of a store's own zones lets go first what it holds. */
+static bool
+is_abandoned (const struct zdisk_request *req)
+{
+  return
+    atomic_load_explicit (&req->work.client->abandoned,
+                          memory_order_relaxed) &&
+    !((req->flags & ZDISK_ALL) && disk_of (req)->store->mirrors);
+}
+
 /* Carries a request on until a part of it has to wait.  The request may be
  * gone when this returns. */
 static void
@@ -511,6 +536,9 @@ carry_on (struct zdisk_request *req, struct ring *ring)
     /* Ours, also where another thread finished the last part. */
     w->ring = ring;
 
+    if (w->refusal == ZONE_OK && !w->error && !w->flushing &&
+        is_abandoned (req))
+      w->error = ESHUTDOWN;
     if (w->refusal != ZONE_OK || w->error || w->flushing) {
       finish (req);
       return;

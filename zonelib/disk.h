@@ -134,8 +134,13 @@ uint64_t zdisk_data_ahead (const struct zdisk *disk, uint64_t offset);
 
 /* A client: one NBD connection.  readonly refuses every change with EPERM.
  * Closing one fails its writes that are parked or would be from then on;
- * what else is under way is finished and answered.  NULL: out of memory. */
+ * what else is under way is finished and answered.  NULL: out of memory.
+ * zdisk_client_leave does the same and leaves the closing for later.
+ * After zdisk_client_abandon requests end where they are, between two zones,
+ * with ESHUTDOWN: for clients that no answer can reach. */
 struct zdisk_client *zdisk_client_new (struct zdisk *disk, bool readonly);
+void zdisk_client_leave (struct zdisk_client *client);
+void zdisk_client_abandon (struct zdisk_client *client);
 void zdisk_client_close (struct zdisk_client *client);
 struct zdisk *zdisk_client_disk (const struct zdisk_client *client);
 bool zdisk_client_is_readonly (const struct zdisk_client *client);
