@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -67,21 +68,55 @@ background_ready (void)
   ready_fd = -1;
 }
 
+/* Whether a file holds what a pid file does, or nothing. */
+static bool
+is_pidfile (int fd)
+{
+  struct stat st;
+  char text[32];
+  ssize_t n, i;
+
+  if (fstat (fd, &st) == -1)
+    return false;
+  if (!S_ISREG (st.st_mode))
+    return S_ISCHR (st.st_mode) || S_ISFIFO (st.st_mode);
+  if (st.st_size > (off_t) sizeof text)
+    return false;
+  n = pread (fd, text, sizeof text, 0);
+  for (i = 0; i < n && strchr ("0123456789\n", text[i]) && text[i]; i++)
+    ;
+  return i == n;
+}
+
 int
 pidfile_open (const char *path, struct zone_error *err)
 {
-  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
 
   if (fd == -1)
-    return zone_error (err, errno, "%s: %s", path, strerror (errno));
+    return zone_error (err, errno, "--pidfile %s: %s", path,
+                       strerror (errno));
+  if (!is_pidfile (fd)) {
+    close (fd);
+    return zone_error (err, EEXIST, "--pidfile %s: there is a file that is "
+                       "no pid file, and it is not overwritten", path);
+  }
   return fd;
 }
 
-void
-pidfile_write (int fd, const char *path)
+int
+pidfile_write (int fd, const char *path, struct zone_error *err)
 {
-  if (dprintf (fd, "%d\n", getpid ()) < 0 || close (fd) == -1)
-    log_error ("%s: %s", path, strerror (errno));
+  int r = 0;
+
+  if (ftruncate (fd, 0) == -1 && errno != EINVAL)
+    r = errno;
+  if (r == 0 && dprintf (fd, "%d\n", getpid ()) < 0)
+    r = errno;
+  if (close (fd) == -1 && r == 0)
+    r = errno;
+  return r == 0 ? 0
+    : zone_error (err, r, "--pidfile %s: %s", path, strerror (r));
 }
 
 bool

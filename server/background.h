@@ -20,7 +20,7 @@ void background_ready (void);
 
 /* Opens the pid file early, for it may not be writable. */
 int pidfile_open (const char *path, struct zone_error *err);
-void pidfile_write (int fd, const char *path);
+int pidfile_write (int fd, const char *path, struct zone_error *err);
 
 /* Takes systemd's NOTIFY_SOCKET out of the environment; true where there is
  * one.  notify sends a state such as READY=1 there; nothing where there is

@@ -165,15 +165,17 @@ follow_parent (pid_t parent, struct zone_error *err)
 }
 
 /* From here on nobody waits, and nothing needs root any more. */
-static void
-say_ready (const struct options *o, int pidfile, bool background)
+static int
+say_ready (const struct options *o, int pidfile, bool background,
+           struct zone_error *err)
 {
-  if (pidfile != -1)
-    pidfile_write (pidfile, o->pidfile);
+  if (pidfile != -1 && pidfile_write (pidfile, o->pidfile, err) == -1)
+    return -1;
   if (background)
     log_to (o->log == LOG_DEFAULT ? LOG_TO_SYSLOG : o->log);
   background_ready ();
   notify ("READY=1");
+  return 0;
 }
 
 static int
@@ -219,9 +221,11 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
   if (zdisk_start (disk, err) == -1 ||
       loops_start (disk, o->threads, err) == -1)
     return -1;
-  say_ready (o, pidfile, background);
-
-  status = serve (l, signals, command);
+  status = say_ready (o, pidfile, background, err);
+  if (status == 0)
+    status = serve (l, signals, command);
+  else if (command > 0)
+    kill (command, SIGTERM);
   close (signals);
   listener_close (l);
   zdisk_hurry (disk);

@@ -237,6 +237,10 @@ serve --log=null -v -U - "$disk" --run true
 is "$out" "" "--log=null"
 wrong 'neither stderr nor syslog nor null' --log=file "$disk"
 wrong 'No such file' -P none/pid -U sock "$disk"
+wrong 'No space left' -P /dev/full -U sock "$disk"
+echo 'my only copy' >precious
+wrong 'no pid file' -P precious -U sock "$disk"
+is "$(cat precious)" 'my only copy' "-P overwrites nothing but pid files"
 is "$(ls sock 2>/dev/null)" "" "a pid file that cannot be: no socket stays"
 
 # ---- the end ----------------------------------------------------------
