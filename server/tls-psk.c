@@ -136,7 +136,7 @@ add (char *line, const char *path, unsigned number, struct zone_error *err)
 static FILE *
 open_file (const char *path, struct zone_error *err)
 {
-  int fd = open (path, O_RDONLY | O_CLOEXEC);
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat st;
   FILE *f;
 
@@ -148,7 +148,9 @@ open_file (const char *path, struct zone_error *err)
   }
   if (S_ISDIR (st.st_mode))
     zone_error (err, EISDIR, "%s: %s", path, strerror (EISDIR));
-  else if (S_ISREG (st.st_mode) && (st.st_mode & (S_IRWXO | S_IWGRP)))
+  else if (!S_ISREG (st.st_mode))
+    zone_error (err, EINVAL, "%s: is no regular file", path);
+  else if ((st.st_mode & (S_IRWXO | S_IWGRP)) != 0)
     zone_error (err, EACCES, "%s: its mode %04o lets others read or change "
                 "the keys; use chmod 0600 or 0640", path,
                 st.st_mode & 07777u);

@@ -130,6 +130,8 @@ wrong ()
 ]*$" "... says in one line why"
 }
 wrong 'neither off nor on nor require' --tls=yes
+mkfifo fifo.psk
+wrong 'no regular file' --tls-psk=fifo.psk
 wrong 'exclude each other' --tls-psk=keys.psk --tls-certificates=pki
 wrong '--tls-verify-peer is for certificates' --tls-psk=keys.psk \
       --tls-verify-peer
