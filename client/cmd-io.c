@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "io.h"
+#include "target.h"
 
 static const char help[] =
   "znbd io [-r] [-c COMMAND]... URI\n"
@@ -82,6 +83,11 @@ run_input (struct io *io, bool *failed)
 static int
 begin (struct io *io, const char *uri)
 {
+  if (!target_is_uri (uri)) {
+    cli_error ("%s is no NBD URI: serve the disk, for example by "
+               "znbd-server --run 'znbd io \"$uri\"' DISK", uri);
+    return -1;
+  }
   io->disk = znbd_connect_uri (uri, ZNBD_ALLOW_LOCAL_FILES);
   if (io->disk == NULL) {
     cli_error ("%s", znbd_get_error ());

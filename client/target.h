@@ -17,9 +17,6 @@
 struct target;
 struct zdisk_client;
 
-/* Whether an operand is a URI, rather than a path. */
-bool target_is_uri (const char *operand);
-
 /* Whether an operand is an NBD URI: nbd: or nbds:, perhaps with
  * +TRANSPORT. */
 bool target_is_uri (const char *operand);
