@@ -90,6 +90,7 @@ start_command (const struct options *o, const struct listener *l,
   if (pid > 0)
     return pid;
   sigprocmask (SIG_SETMASK, mask, NULL);
+  signal (SIGPIPE, SIG_DFL);    /* ours is ignored, and that is inherited */
   setenv ("uri", l->uri, 1);
   setenv ("unixsocket", l->unix_path ? l->unix_path : "", 1);
   if (o->tls != TLS_OFF)

@@ -117,6 +117,9 @@ like "$out" "sock: Address already in use
 $size
 sock$" "a socket that is listened on is left to its server"
 is "$(ls sock 2>/dev/null)" "" "the socket goes at the end"
+# Standard error would have a word of yes's, were SIGPIPE ignored.
+serve -U - "$disk" --run 'yes | head -n 1'
+is "$out" y "a command of --run has SIGPIPE as it ought to be"
 wrong 'none/sock: No such file' -U none/sock "$disk"
 serve -U "s%&? ü" "$disk" --run "$size_of"
 like "$out" "^$size
