@@ -302,7 +302,7 @@ options_parse (int argc, char *argv[], struct options *o)
   static const struct zdisk_options disk = ZDISK_OPTIONS_DEFAULT;
   long cpus = sysconf (_SC_NPROCESSORS_ONLN);
   struct zone_error err;
-  bool tls_given = false;
+  bool tls_given = false, reconnect_given = false;
   bool nbdkit = false;
   int c;
 
@@ -349,6 +349,7 @@ options_parse (int argc, char *argv[], struct options *o)
     case OPT_NBDKIT: nbdkit = true; break;
     case OPT_RECONNECT:
       o->reconnect = parse_timeout ("reconnect", optarg);
+      reconnect_given = true;
       break;
     case OPT_REQUEST_MEMORY:
       o->request_memory = parse_request_memory (optarg);
@@ -379,6 +380,9 @@ options_parse (int argc, char *argv[], struct options *o)
     parse_disk (argv[optind], o);
   if (o->disk.park_total_max > BUDGET_PARKED (o->request_memory))
     o->disk.park_total_max = BUDGET_PARKED (o->request_memory);
+  if (reconnect_given && o->uri == NULL && o->command == NULL)
+    die ("--reconnect is for the disk of another server: an NBD-URI or "
+         "--nbdkit");
   check_together (o);
   check_tls (o, tls_given);
   if (identity_find (&o->identity, &err) == -1)

@@ -77,6 +77,7 @@ wrong 'exclude each other' -U x -i ::1 "$disk"
 
 wrong 'exclude each other' -U x --vsock "$disk"
 wrong 'exclude each other' -i ::1 --vsock "$disk"
+wrong 'reconnect is for the disk of another server' --reconnect 1s "$disk"
 wrong 'have no names' --vsock -p nbd "$disk"
 wrong 'not a number from 0 to 4294967294' --vsock -p 4294967295 "$disk"
 if [ ! -e /dev/vsock ]; then
