@@ -20,9 +20,6 @@
 #include "lib-internal.h"
 #include "table.h"
 
-_Static_assert (sizeof (struct znbd_zone) == TABLE_RECORD_SIZE,
-                "zones are decoded in place");
-
 /* In flight at once. */
 #define SPANS 16u
 
@@ -210,20 +207,13 @@ static void
 decode_records (struct span *s)
 {
   struct lib_decoder *d = &s->decoder;
-  uint8_t record[TABLE_RECORD_SIZE];
   const char *why;
-  uint32_t i;
+  uint32_t n = table_decode_records (d->zones, d->geometry, d->first,
+                                     d->count, &why);
 
-  for (i = 0; i < d->count; ++i) {
-    memcpy (record, &d->zones[i], sizeof record);
-    if (table_decode_record (record, d->geometry, d->first + i,
-                             &d->zones[i], &why) == -1) {
-      lib_command_error (&s->report->cmd, EPROTO, "the server's record of "
-                         "zone %" PRIu32 " makes no sense: %s", d->first + i,
-                         why);
-      return;
-    }
-  }
+  if (n < d->count)
+    lib_command_error (&s->report->cmd, EPROTO, "the server's record of zone "
+                       "%" PRIu32 " makes no sense: %s", d->first + n, why);
 }
 
 /* Looks at the answer to a status request.  Returns true to ask on. */

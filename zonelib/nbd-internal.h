@@ -136,9 +136,6 @@ const char *upstream_name (const struct upstream *up);
 void upstream_issue (struct upstream *up, struct store_io *io);
 /* Its end, for the disk. */
 void upstream_complete (struct upstream *up, struct store_io *io, int error);
-/* Decodes the records read into it, in place. */
-int upstream_decode (struct upstream *up, uint32_t first, uint32_t count,
-                     struct znbd_zone *zones, const char **why);
 
 /* nbd-limits.c.  Whether the refusal of an I/O may be for a limit, or for
  * what it did itself before; it is given to limits_suspect then, and

@@ -9,7 +9,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <string.h>
 
 #include "nbd-internal.h"
 
@@ -196,32 +195,14 @@ upstream_issue (struct upstream *up, struct store_io *io)
   put (io);
 }
 
-_Static_assert (sizeof (struct znbd_zone) == TABLE_RECORD_SIZE,
-                "records are decoded where they were read to");
-
-int
-upstream_decode (struct upstream *up, uint32_t first, uint32_t count,
-                 struct znbd_zone *zones, const char **why)
-{
-  uint8_t record[TABLE_RECORD_SIZE];
-  uint32_t i;
-
-  for (i = 0; i < count; i++) {
-    memcpy (record, &zones[i], sizeof record);
-    if (table_decode_record (record, &up->store.geometry, first + i,
-                             &zones[i], why) == -1)
-      return -1;
-  }
-  return 0;
-}
-
 void
 upstream_complete (struct upstream *up, struct store_io *io, int error)
 {
   const char *why;
 
   if (!error && io->op == STORE_REPORT &&
-      upstream_decode (up, io->zone, io->count, io->report, &why) == -1) {
+      table_decode_records (io->report, &up->store.geometry, io->zone,
+                            io->count, &why) < io->count) {
     upstream_log (up, "%s: the zone table is wrong: %s", upstream_name (up),
                   why);
     error = EIO;

@@ -120,6 +120,7 @@ explain (const struct upstream *up, const struct store_io *io,
 void
 limits_work_off (struct upstream *up)
 {
+  const struct znbd_geometry *g = &up->store.geometry;
   bool there = up->census_state == CENSUS_THERE;
   struct io_list list = up->counted;
   struct counts n = { 0 };
@@ -128,8 +129,8 @@ limits_work_off (struct upstream *up)
 
   if (!there && up->census_state != CENSUS_FAILED)
     return;
-  if (there && upstream_decode (up, 0, up->store.geometry.zones, up->census,
-                                &why) == -1)
+  if (there && table_decode_records (up->census, g, 0, g->zones,
+                                     &why) < g->zones)
     there = false;
   if (there)
     count (up, &n);

@@ -185,7 +185,8 @@ read_report (struct upstream *up, uint64_t deadline, struct zone_error *err)
                     table_record_offset (i), deadline, err) == -1)
       return -1;
   }
-  if (upstream_decode (up, 0, zones, up->report, &why) == -1)
+  if (table_decode_records (up->report, &up->store.geometry, 0, zones,
+                            &why) < zones)
     return zone_error (err, EINVAL, "%s: its zone table: %s",
                        upstream_name (up), why);
   return 0;

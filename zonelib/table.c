@@ -254,6 +254,24 @@ table_decode_record (const uint8_t record[TABLE_RECORD_SIZE],
   return 0;
 }
 
+_Static_assert (sizeof (struct znbd_zone) == TABLE_RECORD_SIZE,
+                "records are decoded where they were read to");
+
+uint32_t
+table_decode_records (struct znbd_zone *zones, const struct znbd_geometry *g,
+                      uint32_t first, uint32_t count, const char **why)
+{
+  uint8_t record[TABLE_RECORD_SIZE];
+  uint32_t i;
+
+  for (i = 0; i < count; i++) {
+    memcpy (record, &zones[i], sizeof record);
+    if (table_decode_record (record, g, first + i, &zones[i], why) == -1)
+      break;
+  }
+  return i;
+}
+
 int
 table_next_request (const uint8_t *buf, size_t length, uint64_t offset,
                     size_t *pos, uint8_t *op, uint32_t *zone, int *all)

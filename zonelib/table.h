@@ -56,6 +56,12 @@ int table_decode_record (const uint8_t record[TABLE_RECORD_SIZE],
                          const struct znbd_geometry *g, uint32_t zone,
                          struct znbd_zone *z, const char **why);
 
+/* Decodes count records where they were read to: zones have their size.
+ * Returns how many, fewer than count with *why. */
+uint32_t table_decode_records (struct znbd_zone *zones,
+                               const struct znbd_geometry *g, uint32_t first,
+                               uint32_t count, const char **why);
+
 /* Reads the next request out of bytes written at offset of the table:
  * starts with *pos == 0 and moves it on.  Returns 1 with *op (any value
  * but 0, checked by the caller through znbd_zone_op) and *zone, or *all
