@@ -338,8 +338,8 @@ loop_free (struct loop *loop)
   pthread_mutex_destroy (&loop->lock);
 }
 
-int
-loops_start (struct zdisk *disk, unsigned n, struct zone_error *err)
+static int
+try_start (struct zdisk *disk, unsigned n, struct zone_error *err)
 {
   unsigned i;
   int r;
@@ -419,6 +419,16 @@ loops_stop (void)
   for (i = 0; i < nloops; i++)
     pthread_join (loops[i].thread, NULL);
   stopped = true;
+}
+
+int
+loops_start (struct zdisk *disk, unsigned n, struct zone_error *err)
+{
+  if (try_start (disk, n, err) == 0)
+    return 0;
+  /* Those that run look at the disk, which is closed next. */
+  loops_stop ();
+  return -1;
 }
 
 void
