@@ -633,6 +633,29 @@ with Nbdkit("file=" + path) as upstream, Relay(tap.path("relay")) as relay:
         for each, _ in cookies:
             each.shutdown()
 
+# A machine that is gone says nothing: the kernel asks whether it is there.
+
+def timers(port):
+    """Of the connections to a port, as /proc/net/tcp has them."""
+    with open("/proc/net/tcp") as f:
+        fields = [line.split() for line in f][1:]
+    return [each[5].split(":")[0] for each in fields
+            if each[3] == "01" and each[2].endswith(":%04X" % port)]
+
+
+with Nbdkit(*PARAMS) as upstream:
+    relay = Relay(tap.path("unused"))
+    relay.behind, relay.clients = upstream.socket, []
+    relay.listening = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=relay._accept, daemon=True).start()
+    port = relay.listening.getsockname()[1]
+    with ZnbdServer("nbd://127.0.0.1:%d" % port):
+        tap.ok(wait_for(lambda: timers(port) == ["02"] * 2),
+               "both connections by TCP are kept alive, or broken",
+               repr(timers(port)))
+    relay.listening.shutdown(socket.SHUT_RDWR)
+    relay.listening.close()
+
 # A zone that somebody else finishes while upstream is down: a full zone does
 # not say what was written there.
 path = image("finished")

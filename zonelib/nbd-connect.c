@@ -8,6 +8,8 @@
 #include <config.h>
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -103,6 +105,27 @@ is_connecting (struct nbd_handle *h, void *opaque)
   return nbd_aio_is_connecting (h) > 0;
 }
 
+/* A machine that is gone says nothing: half a minute of that breaks a TCP
+ * connection, whether something is to be sent or not.  What is no TCP takes
+ * none of this. */
+static void
+keep_alive (struct nbd_handle *h)
+{
+  static const struct { int level, name, value; } options[] = {
+    { SOL_SOCKET, SO_KEEPALIVE, 1 },
+    { IPPROTO_TCP, TCP_KEEPIDLE, 10 },
+    { IPPROTO_TCP, TCP_KEEPINTVL, 5 },
+    { IPPROTO_TCP, TCP_KEEPCNT, 4 },
+    { IPPROTO_TCP, TCP_USER_TIMEOUT, 30000 },
+  };
+  int fd = nbd_aio_get_fd (h);
+  size_t i;
+
+  for (i = 0; fd != -1 && i < sizeof options / sizeof options[0]; i++)
+    (void) setsockopt (fd, options[i].level, options[i].name,
+                       &options[i].value, sizeof options[i].value);
+}
+
 static struct nbd_handle *
 make_handle (const struct upstream *up, struct zone_error *err)
 {
@@ -173,7 +196,9 @@ link_connect_data (struct upstream *up, uint64_t deadline,
     r = nbd_aio_connect_systemd_socket_activation (up->data, up->command);
   if (r == -1)
     return link_error (up, err);
-  return link_drive (up, up->data, deadline, is_connecting, NULL, err);
+  r = link_drive (up, up->data, deadline, is_connecting, NULL, err);
+  keep_alive (up->data);
+  return r;
 }
 
 int
@@ -200,7 +225,9 @@ link_connect_table (struct upstream *up, uint64_t deadline,
   }
   if (r == -1)
     return link_error (up, err);
-  return link_drive (up, up->table, deadline, is_connecting, NULL, err);
+  r = link_drive (up, up->table, deadline, is_connecting, NULL, err);
+  keep_alive (up->table);
+  return r;
 }
 
 /* A handle's own end; what was issued on it comes to up->finished. */
