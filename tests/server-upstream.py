@@ -516,11 +516,14 @@ def epoch(uri):
 
 path = image("epoch")
 upstream = Nbdkit("file=" + path).start()
-with ZnbdServer(upstream.uri) as server:
+with ZnbdServer(upstream.uri) as server, \
+        ZnbdServer(server.uri) as behind:
     h, h2 = connect(server.uri), connect(server.uri)
+    h4, h5 = connect(behind.uri), connect(behind.uri)
     before = epoch(server.zones_uri)
     h.pwrite(block(1), 2 * ZONE)
     h.flush()
+    h4.pwrite(block(1), 3 * ZONE)
     h.pwrite(block(2), 2 * ZONE + K4)
     die(upstream)
     lose_power(path)
@@ -528,7 +531,9 @@ with ZnbdServer(upstream.uri) as server:
     tap.ok(wait_for(lambda: "connected again" in server.log()),
            "a disk that lost power comes back")
     tap.like(server.log(), "not flushed may be lost", "the log tells")
-    for name, each in ("a client", h), ("another one", h2):
+    for name, each in (("a client", h), ("another one", h2),
+                       ("one of a server behind", h4),
+                       ("another one of that", h5)):
         tap.raises(nbd.Error, each.flush, name + " hears of it by its flush",
                    "EIO")
         each.flush()
@@ -542,7 +547,7 @@ with ZnbdServer(upstream.uri) as server:
     h3 = connect(server.uri)
     h3.flush()
     tap.passed("who comes later has lost nothing")
-    for each in (h, h2, h3):
+    for each in (h, h2, h3, h4, h5):
         each.shutdown()
 upstream.stop()
 

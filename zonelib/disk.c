@@ -426,6 +426,10 @@ direct_done (struct store_io *io, int error, uint64_t bytes)
 
   (void) bytes;
   req->work.error = error;
+  /* Whose flush fails knows of what was lost until now. */
+  if (error && req->op == ZDISK_FLUSH)
+    atomic_store_explicit (&req->work.client->lost,
+                           disk_of (req)->store->lost, memory_order_relaxed);
   if (error && error != ENOTSUP && io->op != STORE_FLUSH &&
       disk_of (req)->store->mirrors)
     mirror_check_again (req, io->ring);

@@ -276,12 +276,22 @@ start_fallocate (struct host *h, struct store_io *io)
                            io->length) == -1 ? errno : 0);
 }
 
+/* A device says once that it could not keep what it had taken, but all
+ * clients have to know. */
+static void
+flushed (struct store_io *io, int error)
+{
+  if (error)
+    atomic_fetch_add (&transfer_of (io)->h->store.lost, 1);
+  finish (io, error);
+}
+
 static void
 flush_done (struct ring_op *op, int res)
 {
-  finish ((struct store_io *) ((char *) op - offsetof (struct store_io,
-                                                       priv)),
-          res < 0 ? -res : 0);
+  flushed ((struct store_io *) ((char *) op - offsetof (struct store_io,
+                                                        priv)),
+           res < 0 ? -res : 0);
 }
 
 static void
@@ -302,7 +312,7 @@ start_flush (struct host *h, struct store_io *io)
     ring_set_op (io->ring, sqe, &t->op);
   }
   else
-    finish (io, fdatasync (h->fd) == -1 ? errno : 0);
+    flushed (io, fdatasync (h->fd) == -1 ? errno : 0);
 }
 
 static bool

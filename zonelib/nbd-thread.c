@@ -106,8 +106,12 @@ work_off_finished (struct upstream *up)
       list_add (&up->redo, io);
     else if (limits_suspected (up, io))
       limits_suspect (up, io);
-    else
+    else {
+      /* That server says so once, but all of our clients have to know. */
+      if (io->op == STORE_FLUSH && upstream_io (io)->error)
+        atomic_fetch_add (&up->store.lost, 1);
       upstream_complete (up, io, upstream_io (io)->error);
+    }
   limits_work_off (up);
 }
 
