@@ -744,6 +744,32 @@ test_management (void **state)
   refresh (7);
 }
 
+/* What is done although the zone does not take it, as far as is known. */
+static void
+test_management_surprises (void **state)
+{
+  (void) state;
+  write_at (0, 0, ZONE);
+  let_all_go ();
+  device_zone_op (&dev->zone[0], ZNBD_ZONE_RESET, false);
+  manage (1, ZDISK_OPEN, 0);            /* full, as it was */
+  let_go (STORE_ZONE_OP);
+  assert_false (done[1]);
+  let_go (STORE_REPORT);
+  assert_done (1, 0);
+  assert_same ();
+  nlogged = 0;
+  manage (2, ZDISK_CLOSE, 1);           /* empty, and some devices do */
+  let_go_with (0, 0);
+  let_go (STORE_REPORT);
+  assert_done (2, EINVAL);
+  assert_same ();
+  manage (3, ZDISK_CLOSE, 1);           /* and some do not */
+  let_all_go ();
+  assert_done (3, EINVAL);
+  assert_int_equal (nlogged, 0);        /* nothing for a log */
+}
+
 static void
 test_trim_skips (void **state)
 {
@@ -936,6 +962,7 @@ main (void)
     T (test_append_is_not_written_twice),
     T (test_loss_is_told_by_flush),
     T (test_management),
+    T (test_management_surprises),
     T (test_trim_skips),
     T (test_all_forms),
     T (test_all_forms_fail),

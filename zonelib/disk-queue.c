@@ -392,6 +392,17 @@ queue_zero_done (struct store_io *io, int error, uint64_t bytes)
   queue_write_done (io, error, error ? 0 : io->length);
 }
 
+/* Whether the store did what the zone, as it is known here, does not take:
+ * others have changed it, or the store takes more than zones do. */
+static bool
+is_surprise (const struct zdisk_request *req)
+{
+  bool nothing;
+
+  return zones_manage_check (zone_of (req), manage_op (req),
+                             &nothing) != ZONE_OK;
+}
+
 /* The store did its part of a reset or finish. */
 void
 queue_manage_done (struct store_io *io, int error, uint64_t bytes)
@@ -407,7 +418,7 @@ queue_manage_done (struct store_io *io, int error, uint64_t bytes)
   effects_init (&fx);
   zone_lock (&z->lock);
   req->work.error = error;
-  if (error && disk->zones.mirrors) {
+  if (disk->zones.mirrors && (error || is_surprise (req))) {
     queue_resync (z, &fx);
     zone_unlock (&z->lock);
     effects_run (disk, &fx, ring);

@@ -73,6 +73,19 @@ explain (struct zdisk_request *req, bool first, uint64_t reserved)
     w->refusal = why;
 }
 
+/* Operations that a zone does not take in its condition are their client's
+ * mistake, who is told. */
+static bool
+is_worth_a_line (const struct zdisk_request *req, int report_error)
+{
+  const struct zdisk_work *w = &req->work;
+  bool nothing;
+
+  return report_error || w->kind != PART_MANAGE ||
+    (w->error && zones_manage_check (zone_of (req), manage_op (req),
+                                     &nothing) != ZONE_REFUSED_TRANSITION);
+}
+
 /* A zone that something failed in is reported: what is done of it ends, and
  * what waits is judged by what is true now. */
 void
@@ -83,7 +96,7 @@ queue_resync_done (struct store_io *io, int error, uint64_t bytes)
   uint32_t zone = req->work.zone;
   struct zone *z = zone_of (req);
   struct ring *ring = io->ring;
-  char line[MIRROR_LINE_MAX];
+  char line[MIRROR_LINE_MAX] = "";
   bool first = true, last = false;
   struct effects fx;
   uint64_t reserved;
@@ -97,10 +110,11 @@ queue_resync_done (struct store_io *io, int error, uint64_t bytes)
   else
     zones_mirror (&disk->zones, zone, &req->work.one);
   zones_touch (&disk->zones, zone);
-  mirror_describe (disk, zone,
-                   req->work.kind == PART_MANAGE
-                   ? znbd_op_name (manage_op (req)) : "write",
-                   req->work.error, error, line);
+  if (is_worth_a_line (req, error))
+    mirror_describe (disk, zone,
+                     req->work.kind == PART_MANAGE
+                     ? znbd_op_name (manage_op (req)) : "write",
+                     req->work.error, error, line);
   for (prev = z->busy; !last; ) {
     req = prev->work.next;
     last = req == z->busy;

@@ -264,7 +264,10 @@ start_fallocate (struct host *h, struct store_io *io)
   t->h = h;
   t->bounce = NULL;
   t->done = 0;
-  if (io->ring) {
+  /* The kernel would write zeros where the device cannot. */
+  if ((io->flags & STORE_FAST_ZERO) && !h->store.fast_zero)
+    finish (io, ENOTSUP);
+  else if (io->ring) {
     sqe = ring_sqe (io->ring);
     io_uring_prep_fallocate (sqe, h->fd, fallocate_mode (io), io->offset,
                              io->length);
@@ -331,7 +334,7 @@ host_data (struct host *h, struct store_io *io)
     break;
   case STORE_ZERO:
     /* A sequential zone takes zeros as any other write. */
-    if (is_sequential (h, io))
+    if (is_sequential (h, io) && !(io->flags & STORE_FAST_ZERO))
       start_transfer (h, io);
     else
       start_fallocate (h, io);

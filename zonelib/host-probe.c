@@ -26,8 +26,10 @@
 #include "host-internal.h"
 #include "host.h"
 
-/* Transfers of a device that does not say how large they may be. */
+/* Transfers of a device that does not say how large they may be, and of one
+ * that says too much. */
 #define DEFAULT_MAX_TRANSFER (128u << 10)
+#define LARGEST_TRANSFER (16u << 20)
 
 /* Reads an attribute of the disk into buf, without the newline.  Returns
  * its length, or -1 where there is no such attribute. */
@@ -97,8 +99,7 @@ static void
 name_disk (struct host *h, dev_t dev)
 {
   static const char *const identity[] = {
-    "wwid", "device/wwid", "device/vpd_pg83", "serial", "device/serial",
-    "dm/uuid",
+    "wwid", "device/wwid", "serial", "device/serial", "dm/uuid",
   };
   unsigned __int128 id =
     (unsigned __int128) 0x6c62272e07bb0142 << 64 | 0x62b821756295c58d;
@@ -113,12 +114,15 @@ name_disk (struct host *h, dev_t dev)
     hash (&id, text);
   else {
     FILE *f = fopen ("/etc/machine-id", "re");
+    char *name;
 
     if (f && fgets (text, sizeof text, f))
       hash (&id, text);
     if (f)
       fclose (f);
-    hash (&id, h->path);
+    name = realpath (h->path, NULL);
+    hash (&id, name ? name : h->path);
+    free (name);
   }
   /* Partitions are disks of their own. */
   snprintf (numbers, sizeof numbers, ".%" PRIu64,
@@ -174,7 +178,7 @@ static int
 open_zoned (struct host *h, int flags, struct zone_error *err)
 {
   struct znbd_geometry *g = &h->store.geometry;
-  struct zbd_info info;
+  struct zbd_info info = { 0 };
   int fd = zbd_open (h->path, flags, &info);
 
   if (fd < 0)
@@ -211,6 +215,19 @@ open_ordinary (struct host *h, int flags, struct zone_error *err)
   return 0;
 }
 
+/* Bytes of one command, a multiple of what is written at once. */
+static uint32_t
+largest_transfer (dev_t dev, uint32_t granularity)
+{
+  uint64_t max = read_number (dev, "queue/max_sectors_kb", 0) << 10;
+
+  if (max == 0)
+    max = DEFAULT_MAX_TRANSFER;
+  if (max > LARGEST_TRANSFER)
+    max = LARGEST_TRANSFER;
+  return max - max % granularity;
+}
+
 /* The largest append: what one write of the device can be, so that an
  * append is never split. */
 static uint32_t
@@ -230,6 +247,7 @@ host_probe (struct host *h, struct zone_error *err)
     O_CLOEXEC | O_NONBLOCK;
   struct znbd_geometry *g = &h->store.geometry;
   uint64_t alignment;
+  int read_only = 0;
   dev_t dev = 0;
 
   if (check_path (h->path, &dev, err) == -1)
@@ -237,6 +255,9 @@ host_probe (struct host *h, struct zone_error *err)
   if ((host_is_zoned (dev) ? open_zoned : open_ordinary) (h, flags,
                                                           err) == -1)
     return -1;
+  if (!h->store.readonly && ioctl (h->fd, BLKROGET, &read_only) == 0 &&
+      read_only)
+    return zone_error (err, EROFS, "%s: %s", h->path, strerror (EROFS));
   if (g->size == 0)
     return zone_error (err, ENOMEDIUM, "%s: has no medium, or no size",
                        h->path);
@@ -245,17 +266,14 @@ host_probe (struct host *h, struct zone_error *err)
                        PRIu64 " are more zones than %d", h->path, g->size,
                        g->zone_size, INT32_MAX);
 
-  h->max_transfer = read_number (dev, "queue/max_sectors_kb",
-                                 DEFAULT_MAX_TRANSFER >> 10) << 10;
-  if (h->max_transfer == 0)
-    h->max_transfer = DEFAULT_MAX_TRANSFER;
   g->granularity = h->logical_block;
   if (h->zoned) {
     alignment = read_number (dev, "queue/zone_write_granularity", 0);
     if (alignment > g->granularity)
       g->granularity = alignment;
   }
-  if (g->granularity % 512 != 0 || g->granularity > h->max_transfer)
+  h->max_transfer = largest_transfer (dev, g->granularity);
+  if (g->granularity % 512 != 0 || h->max_transfer == 0)
     return zone_error (err, EINVAL, "%s: blocks of %" PRIu32 " bytes cannot "
                        "be served", h->path, g->granularity);
   alignment = read_number (dev, "queue/dma_alignment",
@@ -264,8 +282,9 @@ host_probe (struct host *h, struct zone_error *err)
     ? h->logical_block : alignment;
   if (g->model == ZNBD_MODEL_HOST_MANAGED)
     g->max_append = largest_append (h, dev);
-  h->store.fast_zero = read_number (dev, "queue/write_zeroes_max_bytes",
-                                    0) > 0;
+  /* Sequential zones take zeros as any other write. */
+  h->store.fast_zero = !h->zoned &&
+    read_number (dev, "queue/write_zeroes_max_bytes", 0) > 0;
   name_disk (h, dev);
   g->epoch = boot_epoch ();
   return 0;

@@ -71,6 +71,13 @@ translate (const struct zbd_zone *from, struct znbd_zone *to)
   }
 }
 
+static bool
+is_known (uint8_t cond)
+{
+  return cond <= ZNBD_COND_CLOSED ||
+    (cond >= ZNBD_COND_READ_ONLY && cond <= ZNBD_COND_OFFLINE);
+}
+
 /* Whether the device says of a zone what fits its geometry. */
 static bool
 is_sane (const struct znbd_geometry *g, uint32_t number,
@@ -83,6 +90,8 @@ is_sane (const struct znbd_geometry *g, uint32_t number,
   return z->start == start && z->length == length &&
     z->capacity > 0 && z->capacity <= length &&
     z->type >= ZNBD_ZONE_CONVENTIONAL && z->type <= ZNBD_ZONE_SEQ_PREFERRED &&
+    (z->type == ZNBD_ZONE_CONVENTIONAL || z->cond != ZNBD_COND_NOT_WP) &&
+    is_known (z->cond) &&
     z->wp >= start && z->wp <= start + length;
 }
 
@@ -96,6 +105,7 @@ report (struct host *h, uint32_t first, uint32_t count,
   uint32_t done = 0, i;
   int r = 0;
 
+  errno = 0;
   if (count > 1 &&
       (from = malloc ((count < CHUNK ? count : CHUNK) * sizeof *from)) == NULL)
     return ENOMEM;
@@ -132,8 +142,9 @@ zone_op (struct host *h, uint32_t zone, enum znbd_zone_op op)
                                         length));
 }
 
-/* The ALL form: the kernel has it for resets; for the others it is done to
- * the zones that the device says it is for. */
+/* The ALL form: the kernel has it for resets, as one command where the
+ * device has that; for the others it is done to the zones that the device
+ * says it is for. */
 static int
 zone_op_all (struct host *h, enum znbd_zone_op op)
 {
@@ -142,6 +153,9 @@ zone_op_all (struct host *h, enum znbd_zone_op op)
   uint32_t i;
   int r;
 
+  if (op == ZNBD_ZONE_RESET &&
+      zbd_zones_operation (h->fd, ZBD_OP_RESET, 0, g->size) == 0)
+    return 0;
   zones = malloc ((size_t) g->zones * sizeof *zones);
   if (zones == NULL)
     return ENOMEM;
@@ -155,36 +169,33 @@ zone_op_all (struct host *h, enum znbd_zone_op op)
 }
 
 /* What blocks. */
-static void
+static int
 perform (struct store *store, struct store_io *io)
 {
   struct host *h = host_of (store);
-  int r;
 
   if (io->op == STORE_REPORT)
-    r = report (h, io->zone, io->count, io->report);
-  else if (io->flags & STORE_ALL)
-    r = zone_op_all (h, io->zone_op);
-  else
-    r = zone_op (h, io->zone, io->zone_op);
-  /* The ring belongs to who submitted, not to the worker's thread. */
-  if (io->ring)
-    io->ring = NULL;
-  io->done (io, r, r == 0 ? io->length : 0);
+    return report (h, io->zone, io->count, io->report);
+  if (io->flags & STORE_ALL)
+    return zone_op_all (h, io->zone_op);
+  return zone_op (h, io->zone, io->zone_op);
 }
 
 static void
 host_submit (struct store *store, struct store_io *io)
 {
   struct host *h = host_of (store);
+  int r;
 
   switch (io->op) {
   case STORE_ZONE_OP:
   case STORE_REPORT:
     if (io->ring)
       worker_submit (&h->worker, io);
-    else
-      perform (store, io);
+    else {
+      r = perform (store, io);
+      io->done (io, r, r == 0 ? io->length : 0);
+    }
     break;
   default:
     host_data (h, io);
