@@ -539,6 +539,8 @@ test_done_but_failed (void **state)
 static void
 test_failed_report (void **state)
 {
+  unsigned i;
+
   (void) state;
   write_at (0, 0, K4);
   write_at (1, K4, K4);
@@ -555,7 +557,23 @@ test_failed_report (void **state)
   assert_same ();
   submit (3, ZDISK_REFRESH, 0, ZONE, 0);
   let_go_with (0, ENODEV);
-  assert_done (3, ENODEV);
+  assert_done (3, EIO);                 /* that there is a number for */
+  /* Said once, until there is a report again. */
+  assert_int_equal (nlogged, 1);
+  for (i = 4; i < 6; i++) {
+    write_at (i, 2 * K4, K4);
+    let_go_with (0, ENODEV);
+    let_go_with (0, ENODEV);
+    assert_done (i, EIO);
+    assert_int_equal (nlogged, 1);
+  }
+  submit (6, ZDISK_REFRESH, 0, ZONE, 0);
+  let_go (STORE_REPORT);
+  assert_done (6, 0);
+  write_at (7, 2 * K4, K4);
+  let_go_with (0, EIO);
+  let_go_with (0, EIO);
+  assert_int_equal (nlogged, 2);
 }
 
 static void

@@ -31,6 +31,7 @@ struct zdisk {
   struct store *store;
   struct zones zones;
   struct zdisk_options options;
+  _Atomic bool unreported;      /* a zone's report failed, as was logged */
 
   pthread_mutex_t park_lock;    /* protects what follows */
   struct zdisk_request *parked_first, *parked_last;  /* by parked_at */

@@ -19,6 +19,7 @@
 #include <config.h>
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,13 +45,19 @@ mirror_describe (struct zdisk *disk, uint32_t zone, const char *what,
   const struct zone *z = &disk->zones.zone[zone];
 
   line[0] = '\0';
+  if (!report_error)
+    disk->unreported = false;
   if (disk->options.log == NULL ||
       (!report_error && zones_limit_refusal (error) != ZONE_OK))
     return;
-  if (report_error)
+  if (report_error) {
+    /* A device that is gone is gone for all that is still asked of it. */
+    if (atomic_exchange (&disk->unreported, true))
+      return;
     snprintf (line, MIRROR_LINE_MAX, "zone %" PRIu32 ": %s failed (%s), and "
               "so did its report (%s)", zone, what, strerror (error),
               strerror (report_error));
+  }
   else
     snprintf (line, MIRROR_LINE_MAX, "zone %" PRIu32 ": %s failed (%s); "
               "reported anew it is %s, write pointer %" PRIu64, zone, what,
@@ -151,6 +158,8 @@ report_done (struct store_io *io, int error, uint64_t bytes)
       take (disk, first + i, &report[i], req->work.asked, &fx);
   if (req->work.stage != ALL_LET_GO)
     req->work.error = error;
+  if (!error)
+    disk->unreported = false;
   effects_run (disk, &fx, ring);
   disk_part_done (req, ring);
 }

@@ -246,7 +246,8 @@ finish (struct zdisk_request *req)
                           req->reason, sizeof req->reason);
     }
     else {
-      req->error = w->error;
+      /* NBD has no number for a device that is gone. */
+      req->error = w->error == ENODEV ? EIO : w->error;
       snprintf (req->reason, sizeof req->reason, "%s: %s: %s%s", what,
                 disk_of (req)->store->ops->name, strerror (w->error),
                 disk_of (req)->store->failed

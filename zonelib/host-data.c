@@ -68,7 +68,7 @@ finish (struct store_io *io, int error)
     buffer_put (&h->bounce, t->bounce, io->length);
     pthread_mutex_unlock (&h->lock);
   }
-  io->done (io, error, t->done);
+  io->done (io, host_error (h, error), t->done);
 }
 
 static bool

@@ -45,6 +45,10 @@ host_of (struct store *store)
 /* Opens h->path as h->store.readonly says and fills h. */
 int host_probe (struct host *h, struct zone_error *err);
 
+/* What an error of the device means: ENODEV where it is not there any more,
+ * of which the kernel tells in many ways. */
+int host_error (struct host *h, int error);
+
 /* host-data.c: READ, WRITE, ZERO, DISCARD, FLUSH. */
 void host_data (struct host *h, struct store_io *io);
 

@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <libzbd/zbd.h>
@@ -168,17 +170,29 @@ zone_op_all (struct host *h, enum znbd_zone_op op)
   return r;
 }
 
+int
+host_error (struct host *h, int error)
+{
+  uint64_t size;
+
+  return error && (ioctl (h->fd, BLKGETSIZE64, &size) == -1 ||
+                   size < h->store.geometry.size) ? ENODEV : error;
+}
+
 /* What blocks. */
 static int
 perform (struct store *store, struct store_io *io)
 {
   struct host *h = host_of (store);
+  int r;
 
   if (io->op == STORE_REPORT)
-    return report (h, io->zone, io->count, io->report);
-  if (io->flags & STORE_ALL)
-    return zone_op_all (h, io->zone_op);
-  return zone_op (h, io->zone, io->zone_op);
+    r = report (h, io->zone, io->count, io->report);
+  else if (io->flags & STORE_ALL)
+    r = zone_op_all (h, io->zone_op);
+  else
+    r = zone_op (h, io->zone, io->zone_op);
+  return host_error (h, r);
 }
 
 static void
@@ -268,7 +282,8 @@ host_close (struct store *store, bool flush, struct zone_error *err)
   worker_free (&h->worker);
   if (h->fd != -1) {
     if (flush && fdatasync (h->fd) == -1)
-      r = zone_error (err, errno, "%s: %s", h->path, strerror (errno));
+      r = zone_error (err, errno, "%s: cannot be flushed: %s", h->path,
+                      strerror (errno));
     if (h->zoned)
       zbd_close (h->fd);
     else

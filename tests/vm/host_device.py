@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A zoned block device as its host sees it, while a server has claimed it:
-what tests of the host store judge by.  Reports come from the kernel's ioctl,
+what tests of the host store judge by.  made () makes one.  Reports come from the kernel's ioctl,
 which is quick, and from blkzone and zbd, which are the field's; data is read
 past the server.  Nothing here knows znbd.
 """
@@ -12,6 +12,7 @@ import re
 import struct
 import subprocess
 from collections import namedtuple
+from contextlib import contextmanager
 
 from zone_model import CLOSED, CONVENTIONAL, EMPTY, EXPLICIT, IMPLICIT
 
@@ -43,6 +44,39 @@ def zone(start, length, capacity, wp, cond, kind):
                 wp - start if cond in HAS_POINTER else None, cond, kind)
 
 
+makers = 0
+
+
+@contextmanager
+def made(command):
+    """A device by a command of functions.sh, which keeps it until the end:
+    with made ("null_blk size=32") as device: ...  device.folder is what
+    configfs or sysfs has of it."""
+    global makers
+    makers += 1
+    told, tell = os.pipe()
+    maker = subprocess.Popen(
+        ["bash", "-c",
+         '. "$srcdir/vm/functions.sh"; null_blk_count=%d; %s\n'
+         'echo "$dev" "${null_blk:-${smr_host:-}}" >&%d; read -r _'
+         % (100 * makers, command, tell)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        pass_fds=[tell])
+    os.close(tell)
+    try:
+        with open(told) as f:
+            words = f.readline().split()
+        assert words, command + ": " + maker.communicate()[0]
+        device = Device(words[0])
+        device.folder = words[-1]
+        try:
+            yield device
+        finally:
+            device.close()
+    finally:
+        maker.communicate("")
+
+
 class Device:
     def __init__(self, path):
         self.path = path
@@ -53,6 +87,14 @@ class Device:
         self.max_open = self.queue("max_open_zones")
         self.max_active = self.queue("max_active_zones")
         self.count = -(-self.size // self.zone_size)
+
+    def close(self):
+        os.close(self.fd)
+
+    def set(self, name, value):
+        """A file of its folder."""
+        with open(self.folder + "/" + name, "w") as f:
+            f.write(str(value))
 
     def queue(self, name):
         with open("/sys/block/%s/queue/%s" % (os.path.basename(self.path),
