@@ -25,6 +25,10 @@
 
 #define RING_ENTRIES 512
 
+/* Of buffers that the ring has fixed, where the disk has a use for them; that
+ * much memory is pinned. */
+#define ARENA_SIZE (16u << 20)
+
 /* How long stopping waits for answers that clients do not take. */
 #define STOP_MS 5000
 
@@ -256,11 +260,25 @@ stop (struct loop *loop)
   }
 }
 
+/* Where that may not be, the buffers are ordinary ones. */
+static void
+fix_buffers (struct loop *loop)
+{
+  void *arena = buffers_make_arena (&loop->buffers, ARENA_SIZE);
+
+  if (arena && !ring_fix (&loop->ring, arena, ARENA_SIZE))
+    buffers_drop_arena (&loop->buffers);
+}
+
 static int
 begin (struct loop *loop, struct zone_error *err)
 {
   self = loop;
-  return ring_init (&loop->ring, RING_ENTRIES, err);
+  if (ring_init (&loop->ring, RING_ENTRIES, err) == -1)
+    return -1;
+  if (zdisk_wants_fixed (loop->disk))
+    fix_buffers (loop);
+  return 0;
 }
 
 int

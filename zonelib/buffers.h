@@ -14,8 +14,15 @@
 
 struct buffers {
   void *free[BUFFER_CLASSES];
-  size_t kept;                  /* bytes in free */
+  size_t kept;                  /* bytes in free, but of the arena */
+  char *arena;                  /* where buffers are made first, or NULL */
+  size_t arena_size, arena_used;
 };
+
+/* Has buffers made in one piece of memory as long as it has room, so that a
+ * ring can be told of it.  Returns it, or NULL where there is none. */
+void *buffers_make_arena (struct buffers *pool, size_t size);
+void buffers_drop_arena (struct buffers *pool);
 
 /* The bytes that a buffer for size takes. */
 size_t buffer_size (size_t size);

@@ -115,6 +115,12 @@ zdisk_can_fast_zero (const struct zdisk *disk)
 }
 
 bool
+zdisk_wants_fixed (const struct zdisk *disk)
+{
+  return disk->store->fixed;
+}
+
+bool
 zdisk_mirrors (const struct zdisk *disk)
 {
   return disk->store->mirrors;

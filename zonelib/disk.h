@@ -116,6 +116,9 @@ bool zdisk_is_readonly (const struct zdisk *disk);
 /* Whether write-zeroes is never as slow as writing zeros. */
 bool zdisk_can_fast_zero (const struct zdisk *disk);
 
+/* Whether data that lies in memory fixed by a ring is transferred faster. */
+bool zdisk_wants_fixed (const struct zdisk *disk);
+
 /* Whether the zones are the store's own, so that a report for others is to
  * be preceded by ZDISK_REFRESH. */
 bool zdisk_mirrors (const struct zdisk *disk);

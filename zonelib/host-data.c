@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The data path of the host store: O_DIRECT on the caller's ring, or on
- * the calling thread where there is none.
+ * the calling thread where there is none.  What lies in memory that the ring
+ * has fixed is transferred so.
  *
  * A transfer may come back short, or want to be tried again; it goes on
  * with what is left, so that what done is told as written really is.
@@ -167,9 +168,17 @@ submit (struct store_io *io)
   struct io_uring_sqe *sqe = ring_sqe (io->ring);
   const struct iovec *iov;
   unsigned n;
+  bool fixed;
 
   iov = next_iov (io, &n);
-  if (io->op == STORE_READ)
+  fixed = n == 1 && ring_is_fixed (io->ring, iov->iov_base, iov->iov_len);
+  if (fixed && io->op == STORE_READ)
+    io_uring_prep_read_fixed (sqe, t->h->fd, iov->iov_base, iov->iov_len,
+                              io->offset + t->done, 0);
+  else if (fixed)
+    io_uring_prep_write_fixed (sqe, t->h->fd, iov->iov_base, iov->iov_len,
+                               io->offset + t->done, 0);
+  else if (io->op == STORE_READ)
     io_uring_prep_readv (sqe, t->h->fd, iov, n, io->offset + t->done);
   else
     io_uring_prep_writev (sqe, t->h->fd, iov, n, io->offset + t->done);

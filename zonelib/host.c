@@ -319,6 +319,7 @@ host_open (const char *path, bool readonly, struct zone_error *err)
   h->fd = -1;
   h->store.ops = &host_ops;
   h->store.readonly = readonly;
+  h->store.fixed = true;
   pthread_mutex_init (&h->lock, NULL);
   worker_init (&h->worker, &h->store, perform);
   if (host_probe (h, err) == -1)

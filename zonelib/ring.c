@@ -20,6 +20,8 @@ ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
   if (r == -EINVAL)
     r = io_uring_queue_init (entries, &ring->uring, 0);
   ring->in_flight = 0;
+  ring->fixed = NULL;
+  ring->fixed_size = 0;
   if (r < 0)
     return zone_error (err, -r, "io_uring_setup: %s%s", strerror (-r),
                        r == -EPERM || r == -ENOSYS
@@ -32,6 +34,18 @@ void
 ring_free (struct ring *ring)
 {
   io_uring_queue_exit (&ring->uring);
+}
+
+bool
+ring_fix (struct ring *ring, void *memory, size_t size)
+{
+  const struct iovec iov = { memory, size };
+
+  if (io_uring_register_buffers (&ring->uring, &iov, 1) < 0)
+    return false;
+  ring->fixed = memory;
+  ring->fixed_size = size;
+  return true;
 }
 
 struct io_uring_sqe *

@@ -10,6 +10,7 @@
 
 #include <liburing.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "error.h"
 
@@ -20,11 +21,26 @@ struct ring_op {
 struct ring {
   struct io_uring uring;
   unsigned in_flight;
+  void *fixed;                  /* memory that the kernel knows, buffer 0 */
+  size_t fixed_size;
 };
 
 /* Called on the thread that will own the ring. */
 int ring_init (struct ring *ring, unsigned entries, struct zone_error *err);
 void ring_free (struct ring *ring);
+
+/* Has the kernel keep memory mapped and pinned for transfers, so that it need
+ * not look it up for each.  False where it may not (RLIMIT_MEMLOCK). */
+bool ring_fix (struct ring *ring, void *memory, size_t size);
+
+/* Whether a buffer lies in that. */
+static inline bool
+ring_is_fixed (const struct ring *ring, const void *buf, size_t size)
+{
+  size_t at = (uintptr_t) buf - (uintptr_t) ring->fixed;
+
+  return at < ring->fixed_size && size <= ring->fixed_size - at;
+}
 
 /* A submission entry with op as its user data, to be prepared by the
  * caller (io_uring_prep_* first, then ring_set_op).  Never NULL: a full

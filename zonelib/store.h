@@ -142,6 +142,7 @@ struct store {
   struct znbd_geometry geometry;
   bool readonly;
   bool fast_zero;               /* ZERO never writes zeros out */
+  bool fixed;                   /* memory that a ring has fixed is of use */
   bool mirrors;                 /* the zones are a device's own */
   bool one_write_per_zone;      /* at a time; those that wait and continue
                                  * each other become one */

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A zoned block device as its host sees it, while a server has claimed it:
-what tests of the host store judge by.  made () makes one.  Reports come from the kernel's ioctl,
-which is quick, and from blkzone and zbd, which are the field's; data is read
-past the server.  Nothing here knows znbd.
+what tests of the host store judge by.  made () makes one.  Reports come from
+the kernel's ioctl, which is quick, and from blkzone and zbd, which are the
+field's; data is read past the server.  Nothing here knows znbd.
 """
 
 import fcntl
@@ -83,7 +83,7 @@ class Device:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
         self.block = self.queue("logical_block_size")
-        self.zone_size = self.queue("chunk_sectors") * 512
+        self.zone_size = self.queue("chunk_sectors") * 512 or self.size
         self.max_open = self.queue("max_open_zones")
         self.max_active = self.queue("max_active_zones")
         self.count = -(-self.size // self.zone_size)
@@ -97,9 +97,13 @@ class Device:
             f.write(str(value))
 
     def queue(self, name):
-        with open("/sys/block/%s/queue/%s" % (os.path.basename(self.path),
-                                              name)) as f:
-            return int(f.read())
+        """An attribute, 0 where there is none."""
+        try:
+            with open("/sys/block/%s/queue/%s" % (
+                    os.path.basename(self.path), name)) as f:
+                return int(f.read())
+        except FileNotFoundError:
+            return 0
 
     def report(self):
         """All zones, by the ioctl."""
@@ -113,11 +117,14 @@ class Device:
                 for start, length, wp, kind, cond, non_seq, reset, capacity
                 in struct.iter_unpack("<QQQBBBB4xQ24x", buf[16:])]
 
-    def blkzone(self):
-        """The same by blkzone."""
-        text = subprocess.run(["blkzone", "report", self.path], check=True,
-                              stdin=subprocess.DEVNULL, text=True,
-                              stdout=subprocess.PIPE).stdout
+    def blkzone(self, first=0, count=None):
+        """The same by blkzone; or some zones."""
+        if count is None or count > self.count - first:
+            count = self.count - first
+        text = subprocess.run(
+            ["blkzone", "report", "-o", str(first * self.zone_size // 512),
+             "-c", str(count), self.path], check=True, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
         zones = []
         for m in BLKZONE.finditer(text):
             start, length, capacity, wp = [int(x, 16) * 512
@@ -125,7 +132,7 @@ class Device:
             # blkzone prints the pointer relative to the start.
             zones.append(zone(start, length, capacity, start + wp,
                               int(m[5]), int(m[6])))
-        assert len(zones) == self.count, text
+        assert len(zones) == count, text
         return zones
 
     def zbd(self):

@@ -27,7 +27,7 @@ from zone_model import (CLOSED, CONVENTIONAL, EMPTY, FULL, IMPLICIT, OPS,
                         Geometry, same)
 
 SEED = int(os.environ.get("ZNBD_SEED", "20261123"))
-OPERATIONS = 4000 if long else 80
+OPERATIONS = 4000 if long else 60
 EVERY = 16                      # operations between looks by tools
 MANY = 1 << 20                  # bytes: longer requests are rare
 
