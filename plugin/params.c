@@ -21,7 +21,8 @@
 #include "size.h"
 
 const char params_help[] =
-  "[file=]<IMAGE>          The image to serve (made by znbd create).\n"
+  "[file=]<IMAGE>          The image to serve (made by znbd create), or a\n"
+  "                        block device: a zoned one has its own zones.\n"
   "readonly=true|false     Only read the image (default: false).\n"
   "Without an image, a disk in memory that is gone when nbdkit exits:\n"
   "size=<SIZE>             Size of the disk (required).\n"

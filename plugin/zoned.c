@@ -103,7 +103,7 @@ zoned_config_complete (void)
 static void
 zoned_dump_plugin (void)
 {
-  printf ("zoned_stores=image,memory\n");
+  printf ("zoned_stores=image,memory,device\n");
   printf ("zoned_image_version=%d\n", IMAGE_VERSION);
   printf ("zoned_models=host-managed,host-aware\n");
   printf ("zoned_table_export=%s\n", TABLE_EXPORT_NAME);

@@ -22,13 +22,13 @@
 #include "table.h"
 
 static const char help[] =
-  "usage: znbd-server [OPTION...] IMAGE\n"
+  "usage: znbd-server [OPTION...] IMAGE|DEVICE\n"
   "       znbd-server [OPTION...] memory:SIZE,zone-size=SIZE[,KEY=VALUE...]\n"
   "       znbd-server [OPTION...] NBD-URI\n"
   "       znbd-server [OPTION...] --nbdkit -- NBDKIT-ARGUMENT...\n"
   "\n"
-  "Serves a zoned disk over NBD: an image that znbd create has made, one in\n"
-  "memory, or that of another NBD server with a zone table.\n"
+  "Serves a zoned disk over NBD: an image that znbd create has made, a zoned\n"
+  "block device, a disk in memory, or that of another NBD server.\n"
   "\n"
   "Where to listen:\n"
   "  -U, --unix PATH          a Unix socket (-: a temporary one)\n"
