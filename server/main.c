@@ -204,6 +204,7 @@ start (const struct options *o, struct listener *l, struct zdisk *disk,
   sigaddset (&mask, SIGCHLD);
   sigprocmask (SIG_BLOCK, &mask, &old);
   signal (SIGPIPE, SIG_IGN);
+  signal (SIGXFSZ, SIG_IGN);    /* a file too large is an error of its write */
   background = !o->foreground && !o->run && !l->activated &&
     !o->exit_with_parent && !managed;
   if (background && background_enter (err) == -1)
