@@ -4,7 +4,7 @@
 mount, a file that is cut off below its server.  Each is an error of the
 request that met it; the zone's pointer is right, what could be read can be
 read, and the server lives.  (A full file system: full-filesystem.sh.  A disk
-that fails: unit-powerloss.)
+that fails: failing_disks of unit-powerloss.)
 
 And what a host gets back: the space of a zone that is reset.
 """

@@ -10,7 +10,7 @@ COMMIT, LOAD, IMAGE, SPACE, VOLATILE = (
 
 PROGRAM = "unit-powerloss"
 LOSS = PROGRAM, "power_losses_and_kills"
-FAULT = PROGRAM, "syncs_that_fail"
+FAULT = PROGRAM, "failing_disks"
 SHARED = PROGRAM, "group_commit"
 
 REMOVALS = {
@@ -70,8 +70,8 @@ REMOVALS = {
         "    img->waiting_tail = &img->waiting;\n"
         "    deliver (img, batch, r);\n", *LOSS),
     "image-reboot-not-seen": (
-        LOAD, "    memcmp (boot_id, img->commit.boot_id, 16) == 0\n",
-        "    memcmp (boot_id, boot_id, 16) == 0\n", *LOSS),
+        LOAD, "    memcmp (boot_id, img->commit.boot_id, 16) == 0;\n",
+        "    memcmp (boot_id, boot_id, 16) == 0;\n", *LOSS),
     "image-epoch": (
         COMMIT, "  if (lost)\n    next.epoch++;\n", "", *LOSS),
     "image-killed-not-made-durable": (
@@ -99,6 +99,11 @@ REMOVALS = {
     "image-mark-cleared-early": (
         VOLATILE, "img->distrusted\n                  ? (uint64_t) "
         "img->sb.zones * 8 : length", "length", *FAULT),
+    "image-mark-by-boot": (
+        # The mark of an opening after a reboot is not looked at.
+        LOAD, "  img->distrusted = le64toh (mark) == IMAGE_MARK;\n",
+        "  img->distrusted = le64toh (mark) == IMAGE_MARK &&\n"
+        "    is_of_this_boot (img);\n", *FAULT),
     "image-cache-trusted": (
         # What could not be written is read from the page cache again.
         LOAD, "  if (img->distrusted)\n    drop_cache (img);\n",

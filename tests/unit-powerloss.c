@@ -65,8 +65,11 @@ on_done (struct zdisk_request *r)
 
   if (r->error && !sim->flawed)
     sim_wrong ("a request at %" PRIu64 " failed: %s", r->offset, r->reason);
-  if (r->error)
-    sim->sync_failed = true;
+  if (r->error) {
+    sim->erred = true;
+    if (req->zone < ZONES)
+      model_failed (req->zone, req->index);
+  }
   else if (r->op == ZDISK_FLUSH)
     model_flushed (&req->flush);
   else
@@ -212,7 +215,7 @@ work (void *arg)
 
   w->thread = sim_self ();
   w->client = zdisk_client_new (disk, false);
-  for (i = 0; i < w->requests && !sim->sync_failed; i++) {
+  for (i = 0; i < w->requests && !sim->erred; i++) {
     one_request (w);
     wait_for (w, w->depth);
     sim_event ();
@@ -298,7 +301,12 @@ one_life (bool *power_lost, unsigned *crashes)
   sim->crash_at = sim_chance (15) ? 0
     : 1 + sim_below (1u << (4 + sim_below (8)));
   sim->switching = sim_below (80);
-  sim->sync_fails = sim->flawed ? 1 + sim_below (12) : 0;
+  sim->sync_fails = sim->io_fails = 0;
+  if (sim->flawed && sim_chance (60))
+    sim->sync_fails = 1 + sim_below (12);
+  else if (sim->flawed)
+    sim->io_fails = 1 + sim_below (300);
+  sim->erred = false;
   sim->opened = sim->closing = sim->closed = false;
   pid = fork ();
   if (pid == -1)
@@ -338,10 +346,12 @@ many_seeds (bool flawed, unsigned seeds)
       wrong = one_life (&power_lost, &crashes);
       if (getenv ("ZNBD_VERBOSE"))
         print_message ("# seed %u, life %u: %s after %" PRIu64 " events, "
-                       "opened %d, closing %d, sync failed %d\n", first + i,
+                       "opened %d, closing %d, sync failed %d, erred %d, fails"
+                       " %u %u\n", first + i,
                        life, power_lost ? "power lost" : "killed",
                        sim->events, sim->opened, sim->closing,
-                       sim->sync_failed);
+                       sim->sync_failed, sim->erred, sim->sync_fails,
+                       sim->io_fails);
       if (wrong)
         fail_msg ("ZNBD_SEED=%u ZNBD_SEEDS=1: life %u, %s, after %" PRIu64
                   " events: %s", first + i, life,
@@ -367,7 +377,7 @@ power_losses_and_kills (void **state)
 }
 
 static void
-syncs_that_fail (void **state)
+failing_disks (void **state)
 {
   (void) state;
   many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 120);
@@ -449,7 +459,7 @@ group_commit (void **state)
   (void) state;
   for (rings = 0; rings < 2; rings++) {
     new_seed (1 + rings, false);
-    sim->crash_at = sim->sync_fails = 0;
+    sim->crash_at = sim->sync_fails = sim->io_fails = 0;
     sim->closed = false;
     sim->geometry.granularity = 512;
     sim->geometry.conventional = 0;
@@ -478,7 +488,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (group_commit),
     cmocka_unit_test (power_losses_and_kills),
-    cmocka_unit_test (syncs_that_fail),
+    cmocka_unit_test (failing_disks),
   };
 
   sim_init ();

@@ -148,23 +148,29 @@ read_commit (struct image *img, FILE *out, unsigned *faults,
   return 0;
 }
 
-/* Whether a sync failed in the last session, were it the one of its end. */
+static bool
+is_of_this_boot (const struct image *img)
+{
+  uint8_t boot_id[16];
+
+  return image_boot_id (boot_id) &&
+    memcmp (boot_id, img->commit.boot_id, 16) == 0;
+}
+
+/* Whether a sync failed in the last session, or in an opening after it. */
 static int
 read_mark (struct image *img, struct zone_error *err)
 {
-  uint8_t boot_id[16];
   uint64_t mark;
   int r;
 
-  if (!image_boot_id (boot_id) ||
-      memcmp (boot_id, img->commit.boot_id, 16) != 0)
-    return 0;
   r = image_pread (img->fd, &mark, sizeof mark, img->sb.volatile_offset +
                    (uint64_t) img->sb.zones * sizeof mark);
   if (r)
     return zone_error (err, r, "%s: %s", img->path, strerror (r));
   img->distrusted = le64toh (mark) == IMAGE_MARK;
-  if (mark != 0 && !img->distrusted && !(img->commit.flags & IMAGE_CLEAN))
+  if (mark != 0 && !img->distrusted && !(img->commit.flags & IMAGE_CLEAN) &&
+      is_of_this_boot (img))
     return zone_error (err, EINVAL, "%s: the mark of its volatile pointers "
                        "is damaged", img->path);
   return 0;
@@ -204,12 +210,9 @@ image_read_head (struct image *img, FILE *out, unsigned *faults,
 enum image_past
 image_past (const struct image *img)
 {
-  uint8_t boot_id[16];
-
   if (img->commit.flags & IMAGE_CLEAN)
     return IMAGE_WAS_CLOSED;
-  return !img->distrusted && image_boot_id (boot_id) &&
-    memcmp (boot_id, img->commit.boot_id, 16) == 0
+  return !img->distrusted && is_of_this_boot (img)
     ? IMAGE_WAS_KILLED : IMAGE_LOST_POWER;
 }
 

@@ -216,7 +216,7 @@ sim_lose_power (void)
   write_file (file, sim->durable);
   forget_ops ();
   sim->boot_id[sim_below (16)]++;
-  sim->sync_failed = false;
+  sim->sync_failed = sim->erred = false;
 }
 
 /* Sectors that are lost and only in the page cache any more go from there,
@@ -317,6 +317,19 @@ sync_fails (uint64_t seq)
   return true;
 }
 
+/* Whether a call fails that is no sync.  Where it is of the metadata the
+ * commit fails that it is of. */
+static bool
+io_fails (off_t offset)
+{
+  if (sim->io_fails == 0 || --sim->io_fails > 0)
+    return false;
+  if (offset < (off_t) (sim->size - ZONES * sim->zone_size))
+    sim->sync_failed = true;
+  errno = sim_chance (70) ? EIO : ENOSPC;
+  return true;
+}
+
 int
 __wrap_fdatasync (int fd)
 {
@@ -344,16 +357,22 @@ __wrap_fsync (int fd)
 ssize_t
 __wrap_pread (int fd, void *buf, size_t length, off_t offset)
 {
-  if (sim_is_live ())
+  if (sim_is_live ()) {
     sim_event ();
+    if (io_fails (offset))
+      return -1;
+  }
   return __real_pread (fd, buf, length, offset);
 }
 
 ssize_t
 __wrap_preadv (int fd, const struct iovec *iov, int n, off_t offset)
 {
-  if (sim_is_live ())
+  if (sim_is_live ()) {
     sim_event ();
+    if (io_fails (offset))
+      return -1;
+  }
   return __real_preadv (fd, iov, n, offset);
 }
 
@@ -365,6 +384,8 @@ __wrap_pwrite (int fd, const void *buf, size_t length, off_t offset)
   if (!sim_is_live ())
     return __real_pwrite (fd, buf, length, offset);
   sim_event ();
+  if (io_fails (offset))
+    return -1;
   r = __real_pwrite (fd, buf, length, offset);
   if (r > 0)
     record (offset, r);
@@ -381,6 +402,8 @@ __wrap_pwritev (int fd, const struct iovec *iov, int n, off_t offset)
   if (!sim_is_live ())
     return __real_pwritev (fd, iov, n, offset);
   sim_event ();
+  if (io_fails (offset))
+    return -1;
   if (iov->iov_len >= 2 * IMAGE_SECTOR && sim_chance (5)) {
     struct iovec part = { iov->iov_base, iov->iov_len / 2 / IMAGE_SECTOR *
       IMAGE_SECTOR };
@@ -409,6 +432,8 @@ __wrap_pwritev2 (int fd, const struct iovec *iov, int n, off_t offset,
     errno = EOPNOTSUPP;
     return -1;
   }
+  if (io_fails (offset))
+    return -1;
   r = __real_pwritev (fd, iov, n, offset);
   if (r <= 0)
     return r;
@@ -436,6 +461,8 @@ __wrap_fallocate (int fd, int mode, off_t offset, off_t length)
     errno = EOPNOTSUPP;
     return -1;
   }
+  if (io_fails (sim->size))
+    return -1;
   if (!zero && !(mode & FALLOC_FL_PUNCH_HOLE))
     return 0;                   /* space, of which there is enough */
   r = __real_fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

@@ -68,6 +68,7 @@ model_ask (uint32_t zone, enum model_kind kind, uint32_t at, uint32_t end)
   if (z->nops == MODEL_OPS)
     sim_wrong ("the model has no room for its requests");
   op->kind = kind;
+  op->failed = false;
   op->at = at;
   op->end = end;
   op->stamp = kind == MODEL_RESET || model_is_conventional (zone)
@@ -99,6 +100,12 @@ model_acked (uint32_t zone, uint32_t index, bool durable)
   raise_to (&sim->zone[zone].acked, index + 1);
   if (durable)
     raise_to (&sim->zone[zone].durable, index + 1);
+}
+
+void
+model_failed (uint32_t zone, uint32_t index)
+{
+  sim->zone[zone].op[index].failed = true;
 }
 
 void
@@ -221,9 +228,11 @@ apply (uint32_t zone, const struct model_op *op, uint64_t *content,
   }
 }
 
-/* Says how far the zone came at most; UINT32_MAX: it is wrong. */
+/* Says how far the zone came at most; UINT32_MAX: it is wrong.  Of the
+ * requests that failed those are taken to be there that omit does not
+ * name: a bit for each. */
 static uint32_t
-judge_sequential (uint32_t zone, uint32_t least)
+judge_without (uint32_t zone, uint32_t least, unsigned omit)
 {
   struct model_zone *z = &sim->zone[zone];
   uint64_t content[ZONE_SECTORS];
@@ -236,8 +245,29 @@ judge_sequential (uint32_t zone, uint32_t least)
       matches = k;
     if (k == z->nops)
       break;
+    if (z->op[k].failed) {
+      omit >>= 1;
+      if (omit & 1)
+        continue;
+    }
     apply (zone, &z->op[k], content, &wp);
   }
+  return matches;
+}
+
+static uint32_t
+judge_sequential (uint32_t zone, uint32_t least)
+{
+  struct model_zone *z = &sim->zone[zone];
+  uint32_t k, matches = UINT32_MAX;
+  unsigned failed = 0, omit;
+
+  for (k = 0; k < z->nops; k++)
+    failed += z->op[k].failed;
+  if (failed > 10)
+    failed = 10;
+  for (omit = 0; omit < 1u << failed && matches == UINT32_MAX; omit++)
+    matches = judge_without (zone, least, omit << 1);
   return matches;
 }
 
@@ -261,7 +291,8 @@ judge_sector (uint32_t zone, uint32_t s, uint32_t least)
       continue;
     if (k >= least && z->found[s] == last)
       return true;
-    last = sector_value (zone, op, s);
+    if (!op->failed || z->found[s] == sector_value (zone, op, s))
+      last = sector_value (zone, op, s);
     if (k >= least && z->found[s] == last)
       return true;
   }

@@ -51,6 +51,7 @@ struct model_op {
   enum model_kind kind;
   uint32_t at, end;             /* bytes from the zone's start */
   uint32_t stamp;               /* generation, or version if conventional */
+  bool failed;                  /* it is there, or not */
 };
 
 /* What is known of a zone: a base, and what was asked since, in order.
@@ -77,7 +78,9 @@ struct sim {
   /* The machine. */
   uint8_t boot_id[16];
   unsigned sync_fails;          /* the how manieth, 0: none */
-  bool sync_failed;
+  unsigned io_fails;            /* the same, of any other call */
+  bool sync_failed;             /* or anything of a commit */
+  bool erred;                   /* a request did */
   bool no_zero_range, no_dsync; /* what the file system lacks */
   unsigned syncs;               /* fdatasync and RWF_DSYNC so far */
 
@@ -97,7 +100,7 @@ struct sim {
   bool opened, closing, closed; /* this life, or the last */
   bool attempted;               /* an opening was cut off since */
   bool lost;                    /* something may be, since it was opened */
-  bool flawed;                  /* by a sync that failed */
+  bool flawed;                  /* the disk under it fails */
   char text[1024];              /* what is wrong */
 
   uint8_t arena[ARENA_MAX];
@@ -147,6 +150,7 @@ struct model_op *model_ask (uint32_t zone, enum model_kind kind,
                             uint32_t at, uint32_t end);
 void model_fill (uint32_t zone, const struct model_op *op, uint8_t *buf);
 void model_acked (uint32_t zone, uint32_t index, bool durable);
+void model_failed (uint32_t zone, uint32_t index);
 void model_flush_begin (struct model_flush *flush);
 void model_flushed (const struct model_flush *flush);
 void model_opened (struct zdisk *disk);
