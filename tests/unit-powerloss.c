@@ -139,6 +139,8 @@ use_conventional (struct request *req, uint32_t zone)
   req->index = z->nops;
   op = model_ask (zone, zero ? MODEL_ZERO : MODEL_WRITE, at, end);
   req->r.op = !zero ? ZDISK_WRITE : sim_chance (50) ? ZDISK_ZERO : ZDISK_TRIM;
+  /* A hint: that it fails nobody hears. */
+  op->failed = req->r.op == ZDISK_TRIM && sim->io_fails;
   req->r.offset = zone * sim->zone_size + at;
   req->r.length = end - at;
   if (!zero)

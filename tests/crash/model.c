@@ -52,10 +52,12 @@ uint32_t
 model_wp (uint32_t zone)
 {
   const struct model_zone *z = &sim->zone[zone];
-  const struct model_op *op = &z->op[z->nops - 1];
+  const struct model_op *op;
 
-  return z->nops == 0 ? z->base_wp
-    : op->kind == MODEL_WRITE ? op->end
+  if (z->nops == 0)
+    return z->base_wp;
+  op = &z->op[z->nops - 1];
+  return op->kind == MODEL_WRITE ? op->end
     : op->kind == MODEL_FINISH ? sim->capacity : 0;
 }
 
