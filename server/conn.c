@@ -100,13 +100,42 @@ end_with (struct conn *c, enum conn_phase phase)
   c->deadline = loop_now () + DRAIN_MS;
 }
 
-/* Requests that wait for others to come will wait in vain. */
+static void
+queue_reply (struct conn *c, struct request *req)
+{
+  req->next = NULL;
+  *c->replies_tail = req;
+  c->replies_tail = &req->next;
+}
+
+/* What is to be sent from where it is, and may not be there any more when
+ * its turn comes, is read while it can be. */
+static void
+read_mapped (struct conn *c)
+{
+  struct request *req = c->replies, *next;
+
+  c->replies = NULL;
+  c->replies_tail = &c->replies;
+  for (; req; req = next) {
+    next = req->next;
+    if (req->mapped)
+      request_read (req);
+    else
+      queue_reply (c, req);
+  }
+}
+
+/* Nothing is submitted any more, and requests that wait for others to come
+ * will wait in vain. */
 static void
 give_up_waiting (struct conn *c)
 {
   if (c->stopping)
     return;
   c->stopping = true;
+  if (c->phase != CONN_DEAD)
+    read_mapped (c);
   zdisk_client_leave (c->client);
 }
 
@@ -196,6 +225,7 @@ request_new (struct conn *c)
   }
   req->conn = c;
   req->buf = NULL;
+  req->mapped = false;
   req->charge = sizeof *req;
   req->refused = 0;
   req->why = NULL;
@@ -290,9 +320,7 @@ conn_reply (struct request *req)
     conn_touch (c);
     return;
   }
-  req->next = NULL;
-  *c->replies_tail = req;
-  c->replies_tail = &req->next;
+  queue_reply (c, req);
   conn_touch (c);
 }
 
@@ -325,7 +353,7 @@ submit_send (struct conn *c)
 static void
 conn_send (struct conn *c)
 {
-  struct request *req, *last = NULL;
+  struct request *req, **tail = &c->sent;
   unsigned n = 0, i;
   size_t length = 0;
 
@@ -344,21 +372,23 @@ conn_send (struct conn *c)
     submit_send (c);
     return;
   }
-  for (req = c->replies; req && n + req->nout <= SEND_IOV &&
-         length < SEND_MAX; req = req->next) {
+  while ((req = c->replies) && n + req->nout <= SEND_IOV &&
+         length < SEND_MAX) {
+    c->replies = req->next;
+    if (c->replies == NULL)
+      c->replies_tail = &c->replies;
+    if (req->mapped && !request_find (req))
+      continue;                 /* it is being read */
     for (i = 0; i < req->nout; i++) {
       length += req->out[i].iov_len;
       c->send_iov[n++] = req->out[i];
     }
-    last = req;
+    *tail = req;
+    tail = &req->next;
   }
-  if (last == NULL)
+  *tail = NULL;
+  if (n == 0)
     return;
-  c->sent = c->replies;
-  c->replies = last->next;
-  if (c->replies == NULL)
-    c->replies_tail = &c->replies;
-  last->next = NULL;
   c->send_msg.msg_iovlen = n;
   submit_send (c);
 }
@@ -376,6 +406,32 @@ advance (struct msghdr *msg, size_t sent)
     return false;
   msg->msg_iov->iov_base = (char *) msg->msg_iov->iov_base + sent;
   msg->msg_iov->iov_len -= sent;
+  return true;
+}
+
+/* Data that was to be sent from where it is was not there, which is rare:
+ * has it read, and sends what was to follow later.  false: of its reply
+ * something is sent. */
+static bool
+read_unsent (struct conn *c)
+{
+  const struct iovec *at = c->send_iov;
+  struct request **link = &c->sent, *req, *next;
+
+  for (; *link && at < c->send_msg.msg_iov; link = &(*link)->next)
+    at += (*link)->nout;
+  req = *link;
+  if (req == NULL || c->stopping || at != c->send_msg.msg_iov ||
+      at->iov_base != req->out[0].iov_base)
+    return false;
+  *link = NULL;
+  for (; req; req = next) {
+    next = req->next;
+    if (req->mapped)
+      request_read (req);
+    else
+      queue_reply (c, req);
+  }
   return true;
 }
 
@@ -401,7 +457,7 @@ send_done (struct ring_op *op, int res)
   }
   if (c->tls)
     conn_tls_sent (c);
-  if (failed)
+  if (failed && !(res == -EFAULT && read_unsent (c)))
     conn_kill (c, strerror (-res));
   free_requests (c->sent);
   c->sent = NULL;

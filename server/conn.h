@@ -52,6 +52,8 @@ struct request {
   uint16_t type, flags;
 
   uint8_t *buf;                 /* from the loop's pool, of buf_size */
+  bool mapped;                  /* a read whose data is to be sent from where
+                                 * it is, if it is there then */
   size_t buf_size;
   size_t charge;                /* what it counts of the connection's bound */
   uint64_t came_at;             /* us, where -D asks for times */

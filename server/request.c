@@ -13,6 +13,7 @@
 
 #include "append.h"
 #include "budget.h"
+#include "buffers.h"
 #include "debug.h"
 #include "loop.h"
 #include "reply.h"
@@ -90,6 +91,48 @@ read_complete (struct request *req)
     reply_read (req);
 }
 
+/* The reply with data that is in nobody's buffer; it counts all the same as
+ * if it were, for it may have to be read yet. */
+static void
+reply_mapped (struct request *req)
+{
+  size_t bytes = buffer_size (req->length);
+
+  req->mapped = true;
+  req->charge += bytes;
+  budget_charge (req->conn, bytes);
+  reply_read (req);
+}
+
+void
+request_read (struct request *req)
+{
+  size_t bytes = buffer_size (req->length);
+
+  req->mapped = false;
+  req->charge -= bytes;
+  budget_release (req->conn, bytes);
+  if (!request_buffer (req, req->length))
+    reply_error (req, ENOMEM, "no memory for the read");
+  else
+    request_submit (req, ZDISK_READ, 0, req->offset, req->length,
+                    read_complete);
+}
+
+bool
+request_find (struct request *req)
+{
+  const void *data = zdisk_mapped (req->conn->export->disk, req->offset,
+                                   req->length);
+
+  if (data == NULL) {
+    request_read (req);
+    return false;
+  }
+  req->out[req->nout - 1].iov_base = (void *) data;
+  return true;
+}
+
 /* What is above a pointer is sent as a hole, where the client takes that.
  * A pointer may move before the read: the pieces are those of one moment
  * of the request, data among them is read, and zeros if it went. */
@@ -120,6 +163,10 @@ read_start (struct request *req)
       .offset = offset, .length = req->length
     };
     req->u.read.npieces = 1;
+    if (c->tls == NULL && zdisk_may_map (e->disk, offset, req->length)) {
+      reply_mapped (req);
+      return;
+    }
   }
   if (offset == end && n > 0) {
     reply_read (req);

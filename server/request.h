@@ -26,6 +26,12 @@ void request_submit (struct request *req, enum zdisk_op op, unsigned flags,
                      uint64_t offset, uint64_t length,
                      void (*complete) (struct request *req));
 
+/* A read's data, which was to be sent from where it is: sets where that is
+ * in its reply; false where it has to be read first, which has begun.
+ * request_read begins with that at once. */
+bool request_find (struct request *req);
+void request_read (struct request *req);
+
 /* Replies with what the disk said. */
 void request_complete (struct request *req);
 

@@ -152,6 +152,31 @@ zdisk_data_ahead (const struct zdisk *disk, uint64_t offset)
   return at < readable ? readable - at : 0;
 }
 
+bool
+zdisk_may_map (const struct zdisk *disk, uint64_t offset, uint64_t length)
+{
+  const struct zones *zs = &disk->zones;
+  const struct znbd_geometry *g = &zs->geometry;
+  const struct zone *z;
+
+  if (disk->store->ops->mapped == NULL || length == 0 ||
+      offset >= g->size || (offset | length) % g->granularity != 0)
+    return false;
+  z = &zs->zone[zones_index (zs, offset)];
+  return z->type != ZNBD_ZONE_CONVENTIONAL &&
+    zones_check_access (z, false) == ZONE_OK &&
+    zdisk_data_ahead (disk, offset) >= length;
+}
+
+const void *
+zdisk_mapped (struct zdisk *disk, uint64_t offset, uint64_t length)
+{
+  struct store *store = disk->store;
+
+  return zdisk_may_map (disk, offset, length)
+    ? store->ops->mapped (store, offset, length) : NULL;
+}
+
 struct zdisk_client *
 zdisk_client_new (struct zdisk *disk, bool readonly)
 {

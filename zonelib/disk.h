@@ -135,6 +135,17 @@ uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
  * lock: for a look before a read. */
 uint64_t zdisk_data_ahead (const struct zdisk *disk, uint64_t offset);
 
+/* Where the bytes are that a read would read, if they are data of a zone
+ * below its pointer and in memory: for the kernel to send them from there,
+ * soon; nobody else may touch them.  NULL: they are to be read.  They change
+ * if the zone is reset or overwritten before they are sent, as those of any
+ * read do that has not been answered. */
+const void *zdisk_mapped (struct zdisk *disk, uint64_t offset,
+                          uint64_t length);
+/* Whether there may be any such, in a sequential zone. */
+bool zdisk_may_map (const struct zdisk *disk, uint64_t offset,
+                    uint64_t length);
+
 /* A client: one NBD connection.  readonly refuses every change with EPERM.
  * Closing one fails its writes that are parked or would be from then on;
  * what else is under way is finished and answered.  NULL: out of memory.

@@ -9,6 +9,7 @@
  *   image-load.c      reading all metadata and judging it (load and check)
  *   image-check.c     checking and repairing
  *   image-commit.c    making things durable
+ *   image-map.c       data that is sent from the page cache
  *   image-volatile.c  pointers that outlive the process but not the machine
  */
 
@@ -33,6 +34,18 @@
                                  * must stay as they are until it is */
 
 #define ZFLAG_SPACE     8u      /* its records have their space */
+
+/* A mapping of the data, see image-map.c. */
+#define SPANS_MAX 32            /* spans of it in use */
+struct image_map {
+  uint8_t *data;                /* NULL: there is none */
+  size_t page;
+  _Atomic bool *used;           /* by span */
+  pthread_mutex_t lock;         /* protects: */
+  uint32_t span[SPANS_MAX];     /* in use: a ring, of which */
+  uint64_t next;                /* counts what was ever put in */
+  uint64_t given_up;            /* ms: when one last was */
+};
 
 struct image {
   struct store store;
@@ -63,6 +76,7 @@ struct image {
   pthread_t thread;
 
   struct image_commit commit;   /* in force, host byte order */
+  struct image_map map;
 };
 
 static inline struct image *
@@ -139,6 +153,13 @@ int commit_end_session (struct image *img, struct zone_error *err);
  * once everything answered before this call is durable. */
 void commit_join (struct image *img, struct store_io *io);
 void commit_mark_dirty (struct image *img, uint32_t zone);
+
+/* image-map.c; where the data cannot be mapped it is not, and read. */
+void map_init (struct image *img);
+void map_start (struct image *img);
+void map_stop (struct image *img);
+const void *image_mapped (struct store *store, uint64_t offset,
+                          uint64_t length);
 
 /* image.c.  Opens an image as far as its superblock and commit. */
 struct image *image_open_head (const char *path, bool readonly, FILE *out,

@@ -294,6 +294,7 @@ image_load (struct store *store, struct zones *zs, struct zone_error *err)
 void
 image_free (struct image *img)
 {
+  map_stop (img);
   volatile_stop (img);
   commit_free (img);
   if (img->fd != -1)
@@ -315,11 +316,21 @@ image_close (struct store *store, bool flush, struct zone_error *err)
   return r;
 }
 
+static int
+image_start (struct store *store, struct zone_error *err)
+{
+  (void) err;
+  map_start (image_of (store));
+  return 0;
+}
+
 static const struct store_ops image_ops = {
   .name = "image",
   .submit = image_submit,
   .zone_changed = image_zone_changed,
   .load = image_load,
+  .start = image_start,
+  .mapped = image_mapped,
   .close = image_close,
 };
 
@@ -373,6 +384,7 @@ image_open_head (const char *path, bool readonly, FILE *out,
     free (img);
     return NULL;
   }
+  map_init (img);
   img->zflags = calloc (img->sb.zones, 1);
   if (commit_init (img) == -1 || img->zflags == NULL) {
     zone_error (err, ENOMEM, "%s: no memory for %" PRIu32 " zones", path,

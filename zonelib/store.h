@@ -133,6 +133,13 @@ struct store_ops {
    * come, such as another connection, is to fail.  May be NULL. */
   void (*hurry) (struct store *store);
 
+  /* Where a part of the data is in memory, for the kernel to send it from
+   * there: nobody else may touch it.  NULL: it is not, or cannot be had so.
+   * Lives as long as the store, whatever becomes of what is in it.  May be
+   * NULL. */
+  const void *(*mapped) (struct store *store, uint64_t offset,
+                         uint64_t length);
+
   /* Flushes where flush is set, frees everything. */
   int (*close) (struct store *store, bool flush, struct zone_error *err);
 };

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Data that is sent from where the page cache has it: a mapping of the
+ * image's data, of which parts are handed to the kernel and which this
+ * program never reads itself.  So a file that is truncated below it ends a
+ * send with EFAULT, and is no SIGBUS.
+ *
+ * A part is given away only while all of it is in memory (mincore): a page
+ * that has to be fetched would stop the event loop, and one that is a hole
+ * would be allocated on tmpfs.  Both can still come to pass where the kernel
+ * takes a page away, or a reset punches it, before it is sent; both are
+ * rare, and harmless but for the time.
+ *
+ * What the kernel keeps for the mapping (4 KiB for every 2 MiB that were
+ * touched) is bounded by spans, of which so many are in use at a time.
+ */
+
+#include <config.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "image-internal.h"
+
+/* For each of which the kernel's tables take 2 MiB at most. */
+#define SPAN (UINT64_C (1) << 30)
+
+/* A span in use is given up for another one so often: that holds up who
+ * does it, for some ms where all of it was in use. */
+#define GIVE_UP_MS 100
+
+/* The largest part. */
+#define PART_MAX (UINT64_C (1) << 20)
+
+/* mincore says of a file that the caller neither owns nor may write that all
+ * of its pages are in memory. */
+static bool
+may_ask (int fd, bool readonly)
+{
+  struct stat st;
+
+  return !readonly || (fstat (fd, &st) == 0 && geteuid () == st.st_uid);
+}
+
+void
+map_start (struct image *img)
+{
+  struct image_map *m = &img->map;
+  uint64_t spans = (img->sb.size + SPAN - 1) / SPAN;
+  void *p;
+
+  m->page = sysconf (_SC_PAGESIZE);
+  if (img->sb.size > SIZE_MAX || img->sb.data_offset % m->page != 0 ||
+      !may_ask (img->fd, img->store.readonly))
+    return;
+  m->used = calloc (spans, sizeof *m->used);
+  if (m->used == NULL)
+    return;
+  /* There may be no room for it, in a process or a machine of 32 bits. */
+  p = mmap (NULL, img->sb.size, PROT_READ, MAP_SHARED, img->fd,
+            img->sb.data_offset);
+  if (p == MAP_FAILED)
+    return;
+  /* Nobody is to read ahead: what is not there is not read by this way. */
+  madvise (p, img->sb.size, MADV_RANDOM);
+  m->data = p;
+}
+
+void
+map_stop (struct image *img)
+{
+  struct image_map *m = &img->map;
+
+  if (m->data)
+    munmap (m->data, img->sb.size);
+  free (m->used);
+  pthread_mutex_destroy (&m->lock);
+}
+
+void
+map_init (struct image *img)
+{
+  pthread_mutex_init (&img->map.lock, NULL);
+}
+
+static uint64_t
+now_ms (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC_COARSE, &ts);
+  return ts.tv_sec * UINT64_C (1000) + ts.tv_nsec / 1000000;
+}
+
+/* Maps a span anew, which drops what the kernel has for it. */
+static bool
+give_up (struct image *img, uint32_t span)
+{
+  struct image_map *m = &img->map;
+  uint64_t at = span * SPAN;
+  uint64_t length = img->sb.size - at < SPAN ? img->sb.size - at : SPAN;
+
+  if (mmap (m->data + at, length, PROT_READ, MAP_SHARED | MAP_FIXED, img->fd,
+            img->sb.data_offset + at) == MAP_FAILED)
+    return false;
+  madvise (m->data + at, length, MADV_RANDOM);
+  return true;
+}
+
+/* Takes a span into use; false: as many are as may be. */
+static bool
+use (struct image *img, uint32_t span)
+{
+  struct image_map *m = &img->map;
+  uint32_t *place;
+  uint64_t now;
+  bool r = true;
+
+  pthread_mutex_lock (&m->lock);
+  if (!m->used[span]) {
+    place = &m->span[m->next % SPANS_MAX];
+    if (m->next >= SPANS_MAX) {
+      now = now_ms ();
+      r = now >= m->given_up + GIVE_UP_MS && give_up (img, *place);
+      if (r) {
+        m->given_up = now;
+        m->used[*place] = false;
+      }
+    }
+    if (r) {
+      m->next++;
+      *place = span;
+      m->used[span] = true;
+    }
+  }
+  pthread_mutex_unlock (&m->lock);
+  return r;
+}
+
+const void *
+image_mapped (struct store *store, uint64_t offset, uint64_t length)
+{
+  struct image *img = image_of (store);
+  struct image_map *m = &img->map;
+  unsigned char in_memory[PART_MAX / 4096 + 1];
+  uint32_t span = offset / SPAN;
+  size_t skip, pages;
+
+  if (m->data == NULL || length == 0 || length > PART_MAX ||
+      (offset + length - 1) / SPAN != span ||
+      (!m->used[span] && !use (img, span)))
+    return NULL;
+  skip = offset % m->page;
+  pages = (skip + length + m->page - 1) / m->page;
+  if (mincore (m->data + offset - skip, pages * m->page, in_memory) == -1)
+    return NULL;
+  while (pages > 0)
+    if ((in_memory[--pages] & 1) == 0)
+      return NULL;
+  return m->data + offset;
+}
