@@ -480,6 +480,17 @@ received (struct conn *c, size_t n)
   c->in_end += n;
 }
 
+/* The room that a receive had. */
+static size_t
+room_of (const struct msghdr *msg)
+{
+  size_t i, n = 0;
+
+  for (i = 0; i < msg->msg_iovlen; i++)
+    n += msg->msg_iov[i].iov_len;
+  return n;
+}
+
 static void
 recv_done (struct ring_op *op, int res)
 {
@@ -499,6 +510,7 @@ recv_done (struct ring_op *op, int res)
   }
   if (c->phase >= CONN_DRAINING)
     return;
+  c->was_short = (size_t) res < room_of (&c->recv_msg);
   if (c->tls)
     conn_tls_received (c, res);
   else
@@ -535,6 +547,10 @@ conn_receive (struct conn *c)
   }
   sqe = ring_sqe (&c->loop->ring);
   io_uring_prep_recvmsg (sqe, c->fd, &c->recv_msg, 0);
+  /* Who sent less than was asked for has most probably sent no more yet:
+   * then it is not tried in vain first. */
+  if (c->was_short)
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
   c->recv_op.done = recv_done;
   ring_set_op (&c->loop->ring, sqe, &c->recv_op);
   c->receiving = true;

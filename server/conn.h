@@ -124,6 +124,7 @@ struct conn {
   struct msghdr recv_msg;
   struct iovec recv_iov[2];
   bool receiving;
+  bool was_short;               /* the last receive: less than had room */
   uint8_t *in;                  /* RECV_SIZE bytes */
   size_t in_start, in_end;
   struct request *filling;      /* its payload is being received */
