@@ -57,6 +57,16 @@ lc_init (struct load_conn *c, struct load *load, unsigned number)
   c->unit = number;
 }
 
+void
+lc_free (struct load_conn *c)
+{
+  free (c->places);
+  free (c->free);
+  free (c->iov);
+  free (c->heads);
+  free (c->in);
+}
+
 static uint64_t
 random_number (struct load_conn *c)
 {

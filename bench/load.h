@@ -88,6 +88,7 @@ int load_connect (const struct load *load, uint64_t *size);
 /* load-conn.c.  lc_run sends and receives until it would have to wait, and
  * returns the EPOLL* bits to wait for, 0 at the end. */
 void lc_init (struct load_conn *c, struct load *load, unsigned number);
+void lc_free (struct load_conn *c);
 uint32_t lc_run (struct load_conn *c);
 
 /* nbd-load.c: a request took so many ns. */

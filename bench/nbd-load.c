@@ -343,5 +343,9 @@ main (int argc, char *argv[])
   if (load.done == 0)
     load_die ("there was nothing to do");
   print (&load, conns, s);
+  for (i = 0; i < load.connections; i++)
+    lc_free (&conns[i]);
+  free (conns);
+  free (load.data);
   return 0;
 }
