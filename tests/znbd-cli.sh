@@ -34,7 +34,7 @@ refuses ()
 
 ok "znbd --help" znbd --help
 commands=$(sed -n 's/^  \([a-z]*\)  .*/\1/p' <<<"$out")
-is "$(echo $commands)" "create check info report map io append copy open close finish reset" \
+is "$(echo $commands)" "create check info report map io append copy open close finish reset attach detach list" \
    "it lists the subcommands"
 like "$(znbd --version)" '^znbd [0-9]+\.[0-9]+' "znbd --version"
 like "$(znbd -V)" '^znbd [0-9]+\.[0-9]+' "znbd -V"
@@ -57,7 +57,7 @@ refuses '^znbd: unknown subcommand frob ' frob
 refuses "^znbd: unknown subcommand '' " ''
 refuses '^znbd: unknown option --frob ' --frob
 refuses '^znbd: unknown option -x ' -x report
-for command in create check info report map io append copy open close finish reset; do
+for command in $commands; do
   refuses "^znbd $command: unknown option --frob " $command --frob
   refuses "^znbd $command: unknown option -x " $command -x
   refuses "^znbd $command: option --help takes no argument" \
