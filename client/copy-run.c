@@ -318,6 +318,15 @@ count_threads (const struct copy *c)
   return n;
 }
 
+/* How many pieces each of them may have in flight. */
+static unsigned
+count_pieces (const struct copy *c, unsigned nthreads)
+{
+  uint64_t n = COPY_MEMORY_MAX / (copy_piece_memory (c) * nthreads);
+
+  return n < 1 ? 1 : n < c->o.requests ? n : c->o.requests;
+}
+
 static void
 start (struct copy *c)
 {
@@ -325,6 +334,7 @@ start (struct copy *c)
   unsigned i;
   int r;
 
+  c->npieces = count_pieces (c, n);
   memset (&threads, 0, sizeof threads);
   pthread_mutex_lock (&c->lock);
   for (i = 0; i < n; ++i) {

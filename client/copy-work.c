@@ -138,8 +138,8 @@ copy_worker_free (struct copy_worker *w)
 struct copy_worker *
 copy_worker_new (struct copy *c)
 {
-  const unsigned n = c->o.requests;
-  const size_t size = 2 * c->piece;
+  const unsigned n = c->npieces;
+  const size_t size = copy_piece_memory (c);
   struct copy_worker *w = calloc (1, sizeof *w);
   char error[400];
   unsigned i;

@@ -40,6 +40,8 @@ struct copy_options {
 #define COPY_REQUESTS_MAX 1024u
 #define COPY_REQUEST_SIZE (256u << 10)
 #define COPY_REQUEST_SIZE_MAX (32u << 20)
+/* Of all threads' buffers: with large requests there are fewer of them. */
+#define COPY_MEMORY_MAX (UINT64_C (512) << 20)
 
 /* The source, or the destination. */
 struct copy_side {
@@ -80,6 +82,7 @@ struct copy {
   bool created;                 /* the destination: all of it is zeros */
   uint64_t common;              /* what pieces are multiples of */
   uint64_t piece;               /* bytes of a piece */
+  unsigned npieces;             /* of each thread: requests, or fewer */
 
   struct copy_job *jobs;
   uint32_t njobs;
@@ -122,6 +125,13 @@ int copy_plan (struct copy *c);
 int copy_plan_compare (struct copy *c, bool everything);
 /* After everything: whether the zones are as the source's. */
 int copy_same_zones (const struct copy *c);
+
+/* Bytes of a piece's buffer: to compare, both sides are read. */
+static inline uint64_t
+copy_piece_memory (const struct copy *c)
+{
+  return c->mode == COPY_COMPARE ? 2 * c->piece : c->piece;
+}
 
 /* Where the data of a source's zone ends. */
 uint64_t copy_data_end (const struct znbd_zone *z);
