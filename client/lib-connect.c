@@ -261,6 +261,7 @@ lib_conn_get (struct znbd_disk *disk, enum lib_conn_kind kind)
     goto out;
   }
   nbd = dial (disk);
+  disk->cut_off = nbd == NULL;
   if (nbd == NULL)
     goto out;
   if (choose_export (disk, nbd, kind) == -1 ||
@@ -284,6 +285,7 @@ lib_conn_get (struct znbd_disk *disk, enum lib_conn_kind kind)
   return nbd;
 
  failed:
+  disk->cut_off = !lib_was_refused (nbd);
   nbd_close (nbd);
   nbd = NULL;
   goto out;
@@ -504,10 +506,11 @@ znbd_is_read_only (struct znbd_disk *disk)
 int
 znbd_is_broken (struct znbd_disk *disk)
 {
-  int broken = 0;
+  int broken;
   unsigned i;
 
   pthread_mutex_lock (&disk->open_lock);
+  broken = disk->cut_off;
   for (i = 0; i < LIB_CONNS; ++i)
     if (disk->conns[i].nbd && !lib_was_refused (disk->conns[i].nbd))
       broken = 1;

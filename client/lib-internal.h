@@ -92,6 +92,8 @@ struct znbd_disk {
 
   pthread_mutex_t open_lock;
   bool table_failed;            /* open_lock: do not try again */
+  bool cut_off;                 /* open_lock: the server could not be reached
+                                 * for another connection */
 
   pthread_mutex_t lock;
   pthread_cond_t changed;       /* lock: commands were done */

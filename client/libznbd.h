@@ -101,7 +101,9 @@ int znbd_get_geometry (struct znbd_disk *disk,
 int znbd_is_read_only (struct znbd_disk *disk);
 
 /* 1 where one of its connections has ended (seen by a call that failed), so
- * that calls which need it fail from now on: connect again.  Else 0. */
+ * that calls which need it fail from now on, or where the last one that a
+ * call needed could not be made: connect again.  Else 0, also where the
+ * server has refused something. */
 int znbd_is_broken (struct znbd_disk *disk);
 
 /* Fills zones[0] up to zones[count - 1] from zone number first on.
