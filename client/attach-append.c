@@ -216,7 +216,7 @@ append_judged (struct attach *a, struct request *r)
     if (r->error == 0 && r->result == 1) {
       s->orphan_length = 0;
       r->place = r->expected;
-      io_end (a, r, 0);
+      io_end_judged (a, r);
       return;
     }
     io_issue (a, r);            /* it is another one's */
@@ -226,9 +226,13 @@ append_judged (struct attach *a, struct request *r)
     attach_log (a, "zone %" PRIu64 ": whether an append was done cannot be "
                 "told: the write pointer is not where it left it",
                 zone_of (a, r->offset));
-  if (r->error || r->result == 1) {
-    r->place = r->expected;
+  r->place = r->expected;
+  if (r->error) {
     io_end (a, r, r->error);
+    return;
+  }
+  if (r->result == 1) {
+    io_end_judged (a, r);
     return;
   }
   r->doubtful = true;

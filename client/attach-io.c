@@ -170,7 +170,7 @@ io_begin (struct attach *a, struct request *r)
   r->judged = 0;
   r->error = r->outstanding = r->result = 0;
   r->behind = NULL;
-  r->doubtful = false;
+  r->doubtful = r->sync = false;
   if (r->offset > a->geometry.size ||
       (r->op != UBLK_OP_REPORT_ZONES &&
        r->length > a->geometry.size - r->offset)) {
@@ -322,6 +322,32 @@ io_issue (struct attach *a, struct request *r)
 
 /* ---- answers ---- */
 
+/* Of a server that could not say that it was durable. */
+void
+io_end_judged (struct attach *a, struct request *r)
+{
+  if (!(r->nbd_flags & LIBNBD_CMD_FLAG_FUA) ||
+      (a->link && !a->link->can_flush)) {
+    io_end (a, r, 0);
+    return;
+  }
+  if (a->link == NULL) {        /* it is judged anew */
+    r->lost = true;
+    r->state = REQUEST_WAITING;
+    list_add (&a->waiting, r);
+    return;
+  }
+  r->sync = true;
+  r->state = REQUEST_SENT;
+  r->outstanding = 1;
+  r->error = 0;
+  if (nbd_aio_flush (a->link->data[0], io_completion (r), 0) == -1) {
+    r->outstanding = 0;
+    r->error = ENOTCONN;
+    list_add (&a->answered, r);
+  }
+}
+
 bool
 io_look_into (struct attach *a, struct request *r)
 {
@@ -374,8 +400,12 @@ io_work_off (struct attach *a)
       list_add (&a->waiting, r);
       broken = a->link != NULL;
     }
+    else if (r->sync)
+      io_end (a, r, r->error);
     else if (r->op == UBLK_OP_ZONE_APPEND)
       append_answered (a, r);
+    else if (r->error == 0 && r->skip > 0)
+      io_end_judged (a, r);
     else if (r->error == 0 || !io_look_into (a, r))
       io_end (a, r, r->error);
   if (broken)
@@ -392,7 +422,7 @@ write_judged (struct attach *a, struct request *r)
   }
   r->skip = r->result;
   if (r->skip == r->length) {
-    io_end (a, r, 0);
+    io_end_judged (a, r);
     return;
   }
   /* What the old connection still carries may come in between. */

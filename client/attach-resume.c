@@ -55,7 +55,7 @@ resume_break (struct attach *a)
 static void
 resume (struct attach *a, struct request *r)
 {
-  r->lost = false;
+  r->lost = r->sync = false;
   r->doubtful = true;
   if (r->op == UBLK_OP_ZONE_APPEND)
     append_lost (a, r);
@@ -75,6 +75,8 @@ look_at_epoch (struct attach *a)
   if (!changed)
     return;
   a->state->epoch = a->link->geometry.epoch;
+  if (a->zoned)
+    append_forget_all (a);      /* pointers may have gone back */
   if (!atomic_load (&a->state->dirty))
     return;
   a->lost = true;

@@ -205,6 +205,8 @@ struct request {
   bool lost;                    /* was in flight when a connection broke */
   bool doubtful;                /* it may have been done before, so a refusal
                                  * has to be judged */
+  bool sync;                    /* a part was done without an answer: with FUA
+                                 * it takes a flush before it ends */
   uint8_t judged;               /* times */
   int error;                    /* errno for the kernel */
 
@@ -346,6 +348,8 @@ void io_work_off (struct attach *a);
 void io_job_done (struct attach *a, struct request *r);
 /* Its end, whatever it was; error is an errno. */
 void io_end (struct attach *a, struct request *r, int error);
+/* The end of what the zone's pointer says was done. */
+void io_end_judged (struct attach *a, struct request *r);
 /* libnbd's, for a command of a request. */
 nbd_completion_callback io_completion (struct request *r);
 bool io_is_sequential (const struct attach *a, const struct request *r);
