@@ -44,6 +44,15 @@ def zone(start, length, capacity, wp, cond, kind):
                 wp - start if cond in HAS_POINTER else None, cond, kind)
 
 
+def zones_of(report):
+    """Of a BLKREPORTZONE ioctl's struct."""
+    n, = struct.unpack_from("<I", report, 8)
+    return [zone(start * 512, length * 512, capacity * 512, wp * 512, cond,
+                 kind)
+            for start, length, wp, kind, cond, non_seq, reset, capacity
+            in struct.iter_unpack("<QQQBBBB4xQ24x", report[16:16 + 64 * n])]
+
+
 makers = 0
 
 
@@ -110,12 +119,10 @@ class Device:
         buf = bytearray(16 + 64 * self.count)
         struct.pack_into("<QI", buf, 0, 0, self.count)
         fcntl.ioctl(self.fd, BLKREPORTZONE, buf)
-        n, = struct.unpack_from("<I", buf, 8)
-        assert n == self.count, "%d zones of %d" % (n, self.count)
-        return [zone(start * 512, length * 512, capacity * 512, wp * 512,
-                     cond, kind)
-                for start, length, wp, kind, cond, non_seq, reset, capacity
-                in struct.iter_unpack("<QQQBBBB4xQ24x", buf[16:])]
+        zones = zones_of(buf)
+        assert len(zones) == self.count, "%d zones of %d" % (len(zones),
+                                                              self.count)
+        return zones
 
     def blkzone(self, first=0, count=None):
         """The same by blkzone; or some zones."""
