@@ -6,8 +6,13 @@
  * and the pointer tells.
  *
  * For that, state.zone has the pointer as this process last knew it; others
- * may have moved it on.  And where the server takes no appends, they are
- * writes at the pointer; then nobody else may write the zone.
+ * may have moved it on.  It keeps what is under way until the driver was told
+ * of its end, and before that the next append of the zone is not sent: else
+ * there could be two of which a process that comes after this one does not
+ * know.
+ *
+ * Where the server takes no appends, they are writes at the pointer; then
+ * nobody else may write the zone.
  */
 
 #include <config.h>
@@ -32,41 +37,59 @@ zone_start (const struct attach *a, const struct request *r)
   return zone_of (a, r->offset) * a->geometry.zone_size;
 }
 
+static void
+issue (struct attach *a, struct append_zone *z, struct request *r)
+{
+  z->busy = true;
+  io_issue (a, r);
+}
+
 void
 append_begin (struct attach *a, struct request *r)
 {
-  struct request **place;
+  struct append_zone *z;
 
-  if (a->appending == NULL || zone_of (a, r->offset) >= a->geometry.zones) {
+  if (a->appends == NULL || zone_of (a, r->offset) >= a->geometry.zones) {
     r->error = EIO;
     loop_commit (a, r);
     return;
   }
-  place = &a->appending[zone_of (a, r->offset)];
-  if (*place == NULL) {
-    *place = r;
-    io_issue (a, r);
+  z = &a->appends[zone_of (a, r->offset)];
+  if (!z->busy) {
+    issue (a, z, r);
     return;
   }
+  if (z->waiting.first == NULL)
+    list_init (&z->waiting);
   r->state = REQUEST_WAITING;
-  while (*place)
-    place = &(*place)->behind;
-  *place = r;
+  list_add (&z->waiting, r);
 }
 
 void
-append_next (struct attach *a, struct request *r)
+append_ended (struct attach *a, struct request *r)
 {
-  struct request **place;
+  a->ended[a->nended++] = zone_of (a, r->offset);
+}
 
-  if (a->appending == NULL)
-    return;
-  place = &a->appending[zone_of (a, r->offset)];
-  if (*place != r)
-    return;
-  *place = r->behind;
-  if (*place)
-    io_issue (a, *place);
+void
+append_told (struct attach *a)
+{
+  const unsigned n = a->nended;
+  unsigned i;
+
+  a->nended = 0;
+  for (i = 0; i < n; i++) {
+    struct append_zone *z = &a->appends[a->ended[i]];
+    struct state_zone *s = &a->state->zone[a->ended[i]];
+    struct request *r;
+
+    if (s->appending && s->place != WP_UNKNOWN)
+      s->wp = s->place + s->appending;
+    s->appending = 0;
+    z->busy = false;
+    if (z->waiting.first && (r = list_take (&z->waiting)) != NULL)
+      issue (a, z, r);
+  }
 }
 
 /* ---- one append ---- */
@@ -132,18 +155,14 @@ append_issue (struct attach *a, struct request *r)
 {
   struct state_zone *s = state_zone (a, r);
 
-  if (s->orphan_length == r->length && !r->orphan) {
-    /* It is perhaps the one that was done. */
-    r->orphan = true;
-    r->expected = s->orphan;
-    helper_post (a, r, JOB_JUDGE);
+  if (orphan_seek (a, r))
     return;
-  }
   if (s->wp == WP_UNKNOWN) {
     helper_post (a, r, JOB_LEARN);
     return;
   }
   r->expected = s->wp;
+  s->place = WP_UNKNOWN;
   s->appending = r->length;
   send_append (a, r);
 }
@@ -171,15 +190,13 @@ append_learned (struct attach *a, struct request *r,
 void
 append_answered (struct attach *a, struct request *r)
 {
-  struct state_zone *s = state_zone (a, r);
   const uint64_t start = zone_start (a, r), size = a->geometry.zone_size;
   uint64_t place;
 
   if (r->error) {
-    s->wp = WP_UNKNOWN;
     if (io_look_into (a, r))
       return;
-    s->appending = 0;
+    append_failed (a, r);
     /* Another writer was quicker. */
     if (a->link && a->link->append == NULL && r->error == EINVAL &&
         r->judged++ < JUDGED_MAX)
@@ -194,45 +211,39 @@ append_answered (struct attach *a, struct request *r)
       place > start + size || r->length > start + size - place) {
     attach_log (a, "zone %" PRIu64 ": it was appended, but the server does "
                 "not say where", zone_of (a, r->offset));
-    s->wp = WP_UNKNOWN;
-    s->appending = 0;
     io_end (a, r, EIO);
     return;
   }
   r->place = place;
-  s->wp = place + r->length;
-  s->appending = 0;
+  append_done (a, r);
   io_end (a, r, 0);
+}
+
+void
+append_done (struct attach *a, struct request *r)
+{
+  struct state_zone *s = state_zone (a, r);
+
+  s->place = r->place;
+  s->appending = r->length;
 }
 
 void
 append_judged (struct attach *a, struct request *r)
 {
-  struct state_zone *s = state_zone (a, r);
-
-  s->appending = 0;
-  s->wp = WP_UNKNOWN;
-  if (r->orphan && r->expected == s->orphan && s->orphan_length) {
-    if (r->error == 0 && r->result == 1) {
-      s->orphan_length = 0;
-      r->place = r->expected;
-      io_end_judged (a, r);
-      return;
-    }
-    io_issue (a, r);            /* it is another one's */
-    return;
-  }
   if (r->error)
     attach_log (a, "zone %" PRIu64 ": whether an append was done cannot be "
                 "told: the write pointer is not where it left it",
                 zone_of (a, r->offset));
-  r->place = r->expected;
-  if (r->error) {
-    io_end (a, r, r->error);
+  if (r->error == 0 && r->result == 1) {
+    r->place = r->expected;
+    append_done (a, r);
+    io_end_judged (a, r);
     return;
   }
-  if (r->result == 1) {
-    io_end_judged (a, r);
+  append_failed (a, r);
+  if (r->error) {
+    io_end (a, r, r->error);
     return;
   }
   r->doubtful = true;
@@ -252,7 +263,7 @@ append_moved (struct attach *a, uint64_t end)
 {
   struct state_zone *s = &a->state->zone[zone_of (a, end - 1)];
 
-  if (s->wp != WP_UNKNOWN && s->wp < end)
+  if (s->wp != WP_UNKNOWN && s->wp < end && s->appending == 0)
     s->wp = end;
 }
 
@@ -262,7 +273,7 @@ append_reset (struct attach *a, uint64_t zone)
   struct state_zone *s = &a->state->zone[zone];
 
   s->wp = zone * a->geometry.zone_size;
-  s->orphan_length = 0;
+  orphans_drop (a, zone);
 }
 
 void
@@ -288,36 +299,6 @@ append_forget_all (struct attach *a)
 {
   uint32_t i;
 
-  for (i = 0; i < a->state->zones; i++) {
+  for (i = 0; i < a->state->zones; i++)
     append_forget (a, i);
-    a->state->zone[i].orphan_length = 0;
-  }
-}
-
-/* ---- after this process was killed ---- */
-
-int
-append_recover (struct attach *a, struct znbd_disk *disk,
-                struct zone_error *err)
-{
-  struct znbd_zone zone;
-  uint32_t i;
-
-  for (i = 0; i < a->state->zones; i++) {
-    struct state_zone *s = &a->state->zone[i];
-
-    if (s->appending) {
-      if (znbd_report (disk, i, 1, &zone) != 1)
-        return zone_error (err, znbd_get_errno (), "%s", znbd_get_error ());
-      if (zone.wp == s->wp + s->appending ||
-          (zone.cond == ZNBD_COND_FULL &&
-           s->wp + s->appending == zone.start + zone.capacity)) {
-        s->orphan = s->wp;
-        s->orphan_length = s->appending;
-      }
-    }
-    s->appending = 0;
-    s->wp = WP_UNKNOWN;
-  }
-  return 0;
 }

@@ -118,11 +118,13 @@ allocate (struct attach *a, struct zone_error *err)
   buf = mmap (NULL, n * a->io_max, PROT_READ | PROT_WRITE,
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (a->zoned)
-    a->appending = calloc (a->geometry.zones, sizeof *a->appending);
+    a->appends = calloc (a->geometry.zones, sizeof *a->appends);
+  if (a->zoned)
+    a->ended = calloc (n, sizeof *a->ended);
   if (a->zoned && a->recovered)
     a->touched = calloc (a->geometry.zones, 1);
   if (a->desc == NULL || a->requests == NULL || buf == MAP_FAILED ||
-      (a->zoned && a->appending == NULL) ||
+      (a->zoned && (a->appends == NULL || a->ended == NULL)) ||
       (a->zoned && a->recovered && a->touched == NULL))
     return zone_error (err, ENOMEM, "no memory for %u queues of %u requests",
                        a->queues, a->depth);
@@ -199,7 +201,7 @@ make_device (struct attach *a, struct control *c, struct zone_error *err)
 /* A device whose process was killed, and which is this URI's; -1: there is
  * none. */
 static int
-find_orphan (const struct attach *a)
+find_dead (const struct attach *a)
 {
   struct zone_error ignored;
   int *ids, n = state_list (&ids, &ignored), i, id = -1;
@@ -244,7 +246,7 @@ take_over (struct attach *a, struct control *c,
       (a->link->readonly && !a->readonly))
     return zone_error (err, ENODEV, "the server takes less than before of "
                        "/dev/ublkb%d", a->id);
-  if (a->zoned && append_recover (a, a->disk, err) == -1)
+  if (a->zoned && orphans_find (a, a->disk, err) == -1)
     return -1;
   /* What the process before it answered. */
   a->changes = atomic_load (&s->dirty);
@@ -258,9 +260,13 @@ take_over (struct attach *a, struct control *c,
   }
   s->epoch = a->geometry.epoch;
   atomic_store (&s->connected, 1);
-  return control_start_recovery (c, a->id, err) == -1 ||
-    serve (a, err) == -1 ||
-    control_end_recovery (c, a->id, err) == -1 ? -1 : 0;
+  if (control_start_recovery (c, a->id, err) == -1 ||
+      serve (a, err) == -1 ||
+      control_end_recovery (c, a->id, err) == -1)
+    return -1;
+  atomic_store (&a->taken_over, true);
+  loop_wake (a);
+  return 0;
 }
 
 /* ---- the end ---- */
@@ -389,7 +395,7 @@ attach_run (const struct attach_options *o, void (*log) (const char *line),
 
   if (control_features (&c, a.zoned, &err) == -1)
     r = -1;
-  else if ((a.id = find_orphan (&a)) != -1 &&
+  else if ((a.id = find_dead (&a)) != -1 &&
            control_info (&c, a.id, &info) == 0) {
     taken = true;
     r = take_over (&a, &c, &info, &err);

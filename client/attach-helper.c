@@ -186,13 +186,45 @@ judge_append (struct attach *a, struct request *r,
     return 0;
   if (compare (a, r, 0, r->length, r->expected, &same) == -1)
     return job_error (r);
-  if (!r->orphan && zone->cond != ZNBD_COND_FULL &&
+  if (zone->cond != ZNBD_COND_FULL &&
       zone->wp != r->expected + r->length) {
     /* Behind what others wrote it could be as well. */
     r->error = EIO;
     return -1;
   }
   r->result = same;
+  return 0;
+}
+
+/* Of an append, whether its data is in r->sought: result 1, at r->place. */
+static int
+seek (struct attach *a, struct request *r)
+{
+  static uint8_t buf[COMPARE_BYTES];
+  struct nbd_handle *nbd = znbd_get_nbd_handle (a->disk);
+  const uint32_t block = a->geometry.granularity;
+  const uint64_t last = r->sought.to - r->length;
+  uint64_t place, n, i;
+  bool same = false;
+
+  if (nbd == NULL)
+    return job_error (r);
+  for (place = r->sought.from; place <= last; place += n) {
+    n = last - place + block < sizeof buf ? last - place + block : sizeof buf;
+    if (nbd_pread (nbd, buf, n, place, 0) == -1)
+      return job_error (r);
+    for (i = 0; i < n; i += block) {
+      if (memcmp (buf + i, r->buf, block) != 0)
+        continue;
+      if (compare (a, r, 0, r->length, place + i, &same) == -1)
+        return job_error (r);
+      if (same) {
+        r->result = 1;
+        r->place = place + i;
+        return 0;
+      }
+    }
+  }
   return 0;
 }
 
@@ -240,6 +272,7 @@ run_once (struct attach *a, struct request *r)
   case JOB_MANAGE: return manage (a, r);
   case JOB_LEARN: return learn (a, r);
   case JOB_JUDGE: return judge (a, r);
+  case JOB_SEEK: return seek (a, r);
   case JOB_EXPLAIN: return explain (a, r);
   case JOB_NONE: break;
   }

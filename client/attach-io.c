@@ -113,6 +113,7 @@ settle (struct attach *a, struct request *r)
     break;
   case UBLK_OP_ZONE_RESET_ALL:
     append_forget_all (a);
+    orphans_drop (a, UINT64_MAX);
     changed (a);
     break;
   case UBLK_OP_ZONE_FINISH:
@@ -144,9 +145,9 @@ io_end (struct attach *a, struct request *r, int error)
       pwrite (a->ublkc, r->buf, n, ublk_data (r->queue, r->tag)) !=
       (ssize_t) n)
     r->error = EIO;
-  loop_commit (a, r);
   if (r->op == UBLK_OP_ZONE_APPEND)
-    append_next (a, r);
+    append_ended (a, r);
+  loop_commit (a, r);
 }
 
 /* ---- the beginning ---- */
@@ -166,10 +167,10 @@ io_begin (struct attach *a, struct request *r)
     r->length = (uint64_t) d->sectors * 512;
   }
   r->skip = r->place = 0;
-  r->lost = r->orphan = false;
+  r->lost = false;
   r->judged = 0;
   r->error = r->outstanding = r->result = 0;
-  r->behind = NULL;
+  r->orphan = 0;
   r->doubtful = r->sync = false;
   if (r->offset > a->geometry.size ||
       (r->op != UBLK_OP_REPORT_ZONES &&
@@ -179,9 +180,9 @@ io_begin (struct attach *a, struct request *r)
     return;
   }
   /* The process before may have sent it. */
-  if (a->touched && r->length > 0)
+  if (a->touched && r->op != UBLK_OP_FLUSH && r->offset < a->geometry.size)
     r->doubtful = is_sequential_at (a, r->offset) &&
-    !a->touched[zone_of (a, r->offset)];
+      !a->touched[zone_of (a, r->offset)];
 
   switch (r->op) {
   case UBLK_OP_WRITE_ZEROES:
@@ -462,6 +463,9 @@ io_job_done (struct attach *a, struct request *r)
       append_judged (a, r);
     else
       write_judged (a, r);
+    break;
+  case JOB_SEEK:
+    orphan_sought (a, r);
     break;
   case JOB_NONE:
     break;

@@ -44,8 +44,10 @@ request_came (struct ring_op *op, int res)
 {
   struct request *r = (struct request *) op;
 
-  if (res == UBLK_IO_OK)
+  if (res == UBLK_IO_OK) {
+    r->a->busy++;
     io_begin (r->a, r);
+  }
   else
     r->a->fetching--;           /* no more of this tag */
 }
@@ -79,6 +81,7 @@ loop_commit (struct attach *a, struct request *r)
   else if (r->op == UBLK_OP_REPORT_ZONES)
     result = a->io_max;         /* the driver knows its buffer's size, which
                                  * all counts as filled */
+  a->busy--;
   give (a, r, UBLK_COMMIT_AND_FETCH, result);
 }
 
@@ -276,15 +279,21 @@ finish (struct attach *a)
   ring_free (&a->ring);
 }
 
+/* How long a turn may wait. */
 static int
-until_next (const struct attach *a)
+until_next (struct attach *a)
 {
+  const int orphans = orphans_expire (a);
   uint64_t now;
+  int ms;
 
+  if (a->nended > 0)
+    return 0;
   if (a->give_up_at == 0)
-    return -1;
+    return orphans;
   now = attach_now ();
-  return a->give_up_at > now ? a->give_up_at - now : 1;
+  ms = a->give_up_at > now ? a->give_up_at - now : 1;
+  return orphans != -1 && orphans < ms ? orphans : ms;
 }
 
 void *
@@ -299,6 +308,7 @@ loop_thread (void *arg)
       if (a->conns[i].nbd)
         watch (a, &a->conns[i]);
     r = ring_run_for (&a->ring, until_next (a));
+    append_told (a);
     take_from_helper (a);
     io_work_off (a);
     resume_give_up (a);

@@ -9,6 +9,7 @@
  *   attach-loop.c     the loop: requests come and go, connections are driven
  *   attach-io.c       what becomes of a request
  *   attach-append.c   appends, one at a time in each zone
+ *   attach-orphan.c   appends of a process that was killed
  *   attach-resume.c   what becomes of requests when a connection was lost
  *   attach-helper.c   jobs that wait for the server
  *
@@ -80,17 +81,26 @@ int control_end_recovery (struct control *c, int id, struct zone_error *err);
 /* A zone's pointer that is not known. */
 #define WP_UNKNOWN UINT64_MAX
 
-/* Of each zone, what finds an append that was under way when attach was
- * killed. */
+/* Of each zone, what finds an append of which the kernel does not know yet
+ * that it was done; see attach-append.c. */
 struct state_zone {
-  uint64_t wp;                  /* it stood at least here, see
-                                 * attach-append.c */
-  uint64_t orphan;              /* place of an append of which the kernel
-                                 * does not know that it was done */
-  uint32_t orphan_length;       /* 0: there is none */
-  uint32_t appending;           /* bytes in flight; 0: nothing */
+  uint64_t wp;                  /* the pointer was not below this */
+  uint64_t place;               /* of the append; WP_UNKNOWN: not answered */
+  uint32_t appending;           /* its bytes; 0: there is none */
+  uint32_t pad;
 };
 _Static_assert (sizeof (struct state_zone) == 24, "");
+
+/* Such an append of a process that was killed: its data may be somewhere in
+ * a range.  See attach-orphan.c. */
+struct state_orphan {
+  uint64_t from, to;            /* bytes from the disk's start */
+  uint32_t zone;
+  uint32_t length;              /* 0: there is none here */
+};
+_Static_assert (sizeof (struct state_orphan) == 24, "");
+
+#define STATE_ORPHANS 512u
 
 /* A file that is mapped: what outlives the process, but not the machine.
  * Written by the loop but for what is said. */
@@ -108,10 +118,11 @@ struct state {
   _Atomic uint32_t dirty;       /* what was answered and is not flushed */
   _Atomic uint32_t detaching;   /* enum state_detach, the main thread's */
   char uri[2048];
+  struct state_orphan orphan[STATE_ORPHANS];
   struct state_zone zone[];
 };
 
-#define STATE_MAGIC "znbdatt1"
+#define STATE_MAGIC "znbdatt2"
 
 /* How the last request to detach went, for who made it. */
 enum state_detach {
@@ -186,6 +197,7 @@ enum job_kind {
   JOB_MANAGE,
   JOB_LEARN,                    /* the pointer of an append's zone */
   JOB_JUDGE,                    /* how much of it was done */
+  JOB_SEEK,                     /* whether it is r->sought */
   JOB_EXPLAIN,                  /* which limit refused it */
 };
 
@@ -193,7 +205,6 @@ struct request {
   struct ring_op op_done;       /* of its command to the driver; first */
   struct attach *a;
   struct request *next;         /* of the list that it is in */
-  struct request *behind;       /* appends: the next one of its zone */
   uint16_t queue, tag;
   uint8_t op;                   /* enum ublk_op */
   enum request_state state;
@@ -214,7 +225,8 @@ struct request {
   uint64_t expected;            /* the pointer was not below this */
   uint64_t place;               /* bytes from the disk's start */
   uint32_t told;                /* by the server: of the place */
-  bool orphan;                  /* expected is the zone's orphan's place */
+  unsigned orphan;              /* from this one on they were not looked at */
+  struct state_orphan sought;
   unsigned outstanding;         /* commands in flight */
 
   /* For the helper, and from it. */
@@ -253,6 +265,12 @@ list_take (struct request_list *l)
   return r;
 }
 
+/* Appends of a zone. */
+struct append_zone {
+  bool busy;                    /* one is under way */
+  struct request_list waiting;  /* behind it */
+};
+
 /* ---- the whole ---- */
 
 struct attach {
@@ -273,6 +291,7 @@ struct attach {
   int wake_fd;                  /* an eventfd, for the loop */
   _Atomic bool hurry;           /* nothing waits for a connection */
   _Atomic bool loop_failed;     /* it never began, or broke */
+  _Atomic bool taken_over;      /* the kernel sends what was under way */
 
   /* The loop's. */
   struct ring ring;
@@ -293,9 +312,14 @@ struct attach {
   uint64_t changes, flushed;    /* changes answered; those durable */
   bool lost;                    /* the next flush has to say so */
   uint64_t give_up_at;          /* ms; 0: never, or connected */
-  struct request **appending;   /* by zone: the append in flight, and those
-                                 * behind it */
+  struct append_zone *appends;  /* by zone */
+  uint32_t *ended;              /* zones whose append has ended, but the driver
+                                 * was not told yet */
+  unsigned nended;
   uint8_t *touched;             /* by zone: written since the recovery */
+  unsigned busy;                /* requests that the kernel waits for */
+  unsigned norphans;            /* in state */
+  uint64_t idle_since;          /* ms; 0: it is not, or nobody wants to know */
 
   /* Between loop and helper. */
   pthread_mutex_t lock;
@@ -368,8 +392,11 @@ void append_learned (struct attach *a, struct request *r,
 void append_judged (struct attach *a, struct request *r);
 /* It was in flight when the connection broke. */
 void append_lost (struct attach *a, struct request *r);
-/* It has ended: the next one of its zone begins. */
-void append_next (struct attach *a, struct request *r);
+/* It was done at r->place. */
+void append_done (struct attach *a, struct request *r);
+/* It has ended; and the driver was told of all that have. */
+void append_ended (struct attach *a, struct request *r);
+void append_told (struct attach *a);
 /* What is known of zones after other requests: a write that ended at end, a
  * zone where anything may have happened. */
 void append_moved (struct attach *a, uint64_t end);
@@ -377,9 +404,19 @@ void append_reset (struct attach *a, uint64_t zone);
 void append_forget (struct attach *a, uint64_t zone);
 void append_failed (struct attach *a, struct request *r);
 void append_forget_all (struct attach *a);
-/* Of a device that was recovered: finds appends that had been done. */
-int append_recover (struct attach *a, struct znbd_disk *disk,
-                    struct zone_error *err);
+
+/* ---- attach-orphan.c ---- */
+
+/* When a device is taken over: finds appends that may have been done. */
+int orphans_find (struct attach *a, struct znbd_disk *disk,
+                  struct zone_error *err);
+/* Has it looked up whether r is one of them; false: it is none. */
+bool orphan_seek (struct attach *a, struct request *r);
+void orphan_sought (struct attach *a, struct request *r);
+/* Those of a zone, or with UINT64_MAX of all, are of no use any more. */
+void orphans_drop (struct attach *a, uint64_t zone);
+/* Drops all once nobody can want them.  How many ms until then; -1. */
+int orphans_expire (struct attach *a);
 
 /* ---- attach-resume.c ---- */
 
