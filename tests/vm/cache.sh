@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: BSD-3-Clause
 # What tests/vm/run keeps from one run to the next, in $cache: a kernel
-# with its modules (k/), an initramfs (initrd-*) and whether KVM works here
-# (kvm-*).  Sourced by it, with die, say, $cache, $qemu and $vm (this
-# folder).  Everything is made under a lock, beside its place, and moved
+# with its modules (k/), with -Q a newer QEMU (q/), an initramfs (initrd-*)
+# and whether KVM works here (kvm-*).  Sourced by it, with die, say, $cache,
+# $qemu, $newer_qemu and $vm (this folder).  Everything is made under a lock, beside its place, and moved
 # there when it is whole: a run that is killed leaves nothing that a later
 # one takes for good.
 #
-# The kernel is Debian's own newer one, from the mirror that this machine's
+# Kernel and QEMU are Debian's own newer ones, from the mirror that this machine's
 # apt uses; apt checks its signature and sums.
 
 space_needed=400                # MiB: the package, unpacked, and apt's lists
@@ -28,6 +28,9 @@ fill_cache ()
 
   if [ ! -d "$cache/k" ]; then
     get_kernel
+  fi
+  if [ -n "$newer_qemu" ] && [ ! -d "$cache/q" ]; then
+    get_qemu
   fi
   kver=$(ls "$cache/k/lib/modules")
   kernel=$cache/k/boot/vmlinuz-$kver
@@ -61,14 +64,59 @@ enough_space ()
 
 get_kernel ()
 {
-  local part suite codename uri package signed=''
+  local part package
 
-  need apt-get:apt dpkg-deb:dpkg depmod:kmod
+  need depmod:kmod
   enough_space "$space_needed"
+  open_suite "a kernel"
+  package=${ZNBD_VM_KERNEL:-$(
+    apt-cache "${apt_options[@]}" depends linux-image-amd64 2>/dev/null |
+    awk '/Depends:.*linux-image-[0-9]/ { print $2; exit }')}
+  [ -n "$package" ] || die "$suite has no kernel package"
+  unpack "$package" "$part/k"
+  [ -e "$part/k/lib/modules" ] || ln -s usr/lib "$part/k/lib"
+  local folder=("$part"/k/lib/modules/*)
+  [ -r "$part/k/boot/vmlinuz-${folder[0]##*/}" ] && [ ${#folder[@]} -eq 1 ] ||
+    die "the package $package holds no kernel with its modules"
+  depmod -b "$part/k" "${folder[0]##*/}" ||
+    die "depmod fails for the kernel of $package"
+  sync -f "$part/k"
+  mv "$part/k" "$cache/k"
+  rm -rf "$part"
+}
+
+# ---- a newer QEMU ------------------------------------------------------
+
+# Of Debian 12's, qemu-io knows no zones.  Unpacked, not installed.
+get_qemu ()
+{
+  local part package
+
+  enough_space "$space_needed"
+  open_suite "a newer QEMU"
+  for package in qemu-utils qemu-block-extra qemu-system-x86 \
+                 qemu-system-common qemu-system-data seabios; do
+    unpack "$package" "$part/q"
+  done
+  [ -x "$part/q/usr/bin/qemu-io" ] ||
+    die "the packages of $suite hold no qemu-io"
+  mv "$part/q" "$cache/q"
+  rm -rf "$part"
+}
+
+# ---- packages ----------------------------------------------------------
+
+# open_suite WHAT: makes $part, where packages of $suite can be had with
+# $apt_options
+open_suite ()
+{
+  local codename uri signed=''
+
+  need apt-get:apt dpkg-deb:dpkg
   part=$(mktemp -d "$cache/part.XXXXXX")
   mkdir -p "$part"/lists/partial "$part"/archives/partial
 
-  # Debian 12's own kernel is too old.
+  # Debian 12's own are too old.
   # shellcheck disable=SC1091
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   case $codename in
@@ -90,10 +138,10 @@ get_kernel ()
     uri=$(mirror "$codename" "${apt_options[@]}")
   fi
   [ -n "$uri" ] ||
-    die "cannot get a kernel: apt knows no mirror that has $codename" \
+    die "cannot get $1: apt knows no mirror that has $codename" \
         "(is there a network?)"
 
-  say "downloading a kernel of $suite, once, into $cache"
+  say "downloading $1 of $suite, once, into $cache"
   if [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
     signed='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
   fi
@@ -101,26 +149,18 @@ get_kernel ()
   apt_options+=(-o Dir::Etc::sourcelist="$part/sources"
                 -o Dir::Etc::sourceparts=-)
   apt-get "${apt_options[@]}" -o APT::Update::Error-Mode=any update >&2 ||
-    die "cannot get a kernel: apt cannot read the list of $suite (is there a" \
-        "network?); $cache/k may also be copied from another machine"
-  package=${ZNBD_VM_KERNEL:-$(
-    apt-cache "${apt_options[@]}" depends linux-image-amd64 2>/dev/null |
-    awk '/Depends:.*linux-image-[0-9]/ { print $2; exit }')}
-  [ -n "$package" ] || die "$suite has no kernel package"
-  (cd "$part" && apt-get "${apt_options[@]}" download "$package" >&2) ||
-    die "cannot download the package $package: try again"
+    die "cannot get $1: apt cannot read the list of $suite (is there a" \
+        "network?); $cache may also be copied from another machine"
+}
 
-  dpkg-deb -x "$part"/*.deb "$part/k" ||
-    die "the package $package does not unpack: try again"
-  [ -e "$part/k/lib/modules" ] || ln -s usr/lib "$part/k/lib"
-  local folder=("$part"/k/lib/modules/*)
-  [ -r "$part/k/boot/vmlinuz-${folder[0]##*/}" ] && [ ${#folder[@]} -eq 1 ] ||
-    die "the package $package holds no kernel with its modules"
-  depmod -b "$part/k" "${folder[0]##*/}" ||
-    die "depmod fails for the kernel of $package"
-  sync -f "$part/k"
-  mv "$part/k" "$cache/k"
-  rm -rf "$part"
+# unpack PACKAGE FOLDER
+unpack ()
+{
+  (cd "$part" && apt-get "${apt_options[@]}" download "$1" >&2) ||
+    die "cannot download the package $1: try again"
+  dpkg-deb -x "$part"/*.deb "$2" ||
+    die "the package $1 does not unpack: try again"
+  rm -f "$part"/*.deb
 }
 
 # mirror CODENAME [OPTION...]: where apt gets that release
