@@ -24,6 +24,10 @@ if command -v systemd-analyze >/dev/null; then
   run systemd-analyze verify --man=no ./znbd-server@disk.service \
       ./znbd-server@disk.socket
   is "$status$out" 0 "systemd-analyze verify"
+  sed "s|^ExecStart=[^ ]*|ExecStart=$abs_top_builddir/client/znbd|" \
+      "$abs_top_builddir/client/znbd-attach@.service" >znbd-attach@disk.service
+  run systemd-analyze verify --man=no ./znbd-attach@disk.service
+  is "$status$out" 0 "systemd-analyze verify: znbd-attach@.service"
   # Less than 1 of 10; an address filter is the administrator's.
   run systemd-analyze security --offline=yes --threshold=9 \
       ./znbd-server@disk.service
@@ -31,6 +35,8 @@ if command -v systemd-analyze >/dev/null; then
   diag "$(tail -n 1 <<<"$out")"
 else
   skip "systemd-analyze verify" "systemd-analyze is not installed"
+  skip "systemd-analyze verify: znbd-attach@.service" \
+       "systemd-analyze is not installed"
   skip "systemd-analyze security" "systemd-analyze is not installed"
 fi
 

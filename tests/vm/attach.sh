@@ -100,6 +100,22 @@ not_ok "and not reset" blkzone reset "$dev"
 detach
 stop_nbdkit
 
+# ---- TLS ----------------------------------------------------------------------
+
+echo "alice:$(printf '%064d' 7)" >"$tmp/keys.psk"
+chmod 600 "$tmp/keys.psk"
+start_znbd_server --tls=require --tls-psk="$tmp/keys.psk" size=64M zone-size=4M
+run znbd attach "$uri"
+isnt "$status" 0 "without TLS it is refused"
+uri="nbds+unix://alice@/?socket=$sock&tls-psk-file=$tmp/keys.psk"
+attach
+ok "through TLS it writes" write 8M 1M
+ok "and closes a zone" blkzone close -o "$(sectors 8)" -c 1 "$dev"
+zones_are_the_same "all of it was done"
+kill_nbdkit
+run timeout 60 znbd detach "$dev"
+like "$out" 'could not be made durable' "and is told when the server is gone"
+
 # ---- ordinary disks, and what cannot be one ----------------------------------
 
 start_znbd_server size=64M zone-size=4M model=host-aware
