@@ -137,20 +137,45 @@ dial (const struct znbd_disk *disk)
   return NULL;
 }
 
-/* Chooses an export with the context of a kind of connection, where kind
- * has one. */
+/* Whether a kind of connection selects the context of another one's, too. */
+static bool
+selects (const struct znbd_disk *disk, enum lib_conn_kind kind,
+         enum lib_conn_kind other)
+{
+  return (disk->offered & LIB_BIT (other)) &&
+    (other == kind ||
+     (disk->filters && kind == LIB_MANAGE && other > LIB_MANAGE));
+}
+
+/* Asks for its contexts. */
+static int
+select_contexts (const struct znbd_disk *disk, struct nbd_handle *nbd,
+                 enum lib_conn_kind kind)
+{
+  char name[LIB_CONTEXT_MAX];
+  unsigned i;
+
+  if (nbd_clear_meta_contexts (nbd) == -1)
+    return -1;
+  for (i = 0; i < LIB_CONNS; ++i)
+    if (selects (disk, kind, i) &&
+        nbd_add_meta_context (nbd, lib_context_name (i, name)) == -1)
+      return -1;
+  return 0;
+}
+
+/* Chooses an export with the contexts of a kind of connection, where kind
+ * has any. */
 static int
 choose_export (struct znbd_disk *disk, struct nbd_handle *nbd,
                enum lib_conn_kind kind)
 {
   const char *export = kind == LIB_TABLE ? disk->table_export : disk->export;
-  bool context = disk->offered & LIB_BIT (kind);
   char name[LIB_CONTEXT_MAX];
   int64_t size;
+  unsigned i;
 
-  if (nbd_clear_meta_contexts (nbd) == -1 ||
-      (context &&
-       nbd_add_meta_context (nbd, lib_context_name (kind, name)) == -1) ||
+  if (select_contexts (disk, nbd, kind) == -1 ||
       nbd_set_export_name (nbd, export) == -1 ||
       nbd_opt_go (nbd) == -1) {
     const char *text = hint (nbd_get_errno ());
@@ -159,9 +184,11 @@ choose_export (struct znbd_disk *disk, struct nbd_handle *nbd,
       return lib_error_nbd ("no zone table export \"%s\"%s", export, text);
     return lib_error_nbd ("export \"%s\"%s", export, text);
   }
-  if (context && nbd_can_meta_context (nbd, name) != 1)
-    return lib_error (EPROTO, "the server lists the context %s but does not "
-                      "let us select it", name);
+  for (i = 0; i < LIB_CONNS; ++i)
+    if (selects (disk, kind, i) &&
+        nbd_can_meta_context (nbd, lib_context_name (i, name)) != 1)
+      return lib_error (EPROTO, "the server lists the context %s but does not "
+                        "let us select it", name);
   if (kind == LIB_TABLE)
     return 0;
   size = nbd_get_size (nbd);
@@ -198,6 +225,9 @@ take_flags (struct znbd_disk *disk, struct nbd_handle *nbd)
   disk->readonly = r;
 #ifdef HAVE_NBD_BLOCK_STATUS_64
   disk->extended = nbd_get_extended_headers_negotiated (nbd) == 1;
+#endif
+#ifdef HAVE_NBD_BLOCK_STATUS_FILTER
+  disk->filters = nbd_can_block_status_payload (nbd) == 1;
 #endif
   return 0;
 }
@@ -249,6 +279,8 @@ lib_conn_get (struct znbd_disk *disk, enum lib_conn_kind kind)
   struct nbd_handle *nbd;
   char name[LIB_CONTEXT_MAX];
 
+  if (disk->filters && kind > LIB_MANAGE)
+    kind = LIB_MANAGE;
   pthread_mutex_lock (&disk->open_lock);
   nbd = disk->conns[kind].nbd;
   if (nbd != NULL)

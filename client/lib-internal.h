@@ -58,7 +58,8 @@ enum lib_conn_kind {
   LIB_DISK,                     /* the disk's export, x-zbd:zones if any */
   LIB_TABLE,                    /* its zone table */
   LIB_APPEND,                   /* x-zbd:append */
-  LIB_MANAGE,                   /* + op - ZNBD_ZONE_OPEN: x-zbd:open... */
+  LIB_MANAGE,                   /* + op - ZNBD_ZONE_OPEN: x-zbd:open...;
+                                 * with filters the first is all of them */
   LIB_MANAGE_ALL = LIB_MANAGE + 4,      /* likewise: x-zbd:open-all... */
   LIB_CONNS = LIB_MANAGE_ALL + 4,
 };
@@ -83,6 +84,9 @@ struct znbd_disk {
   struct znbd_geometry geometry;
   bool readonly;
   bool extended;                /* block status of 64 bits */
+  bool filters;                 /* a request can name its contexts: one
+                                 * connection, LIB_MANAGE, does all zone
+                                 * management */
   const char *table_way;        /* why the table, where nothing is offered */
   uint32_t offered;             /* contexts: LIB_BIT of their connection */
   char *export, *table_export;  /* names */

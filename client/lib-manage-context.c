@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Zone management by contexts: a block status request with REQ_ONE, on a
- * connection that selected the operation's context alone, does it.  The
- * answer is one descriptor with flags 1, as long as what was done.
+/* Zone management by contexts: a block status request with REQ_ONE does it,
+ * on a connection that selected the operation's context alone, or for which
+ * the request names it alone.  The answer is one descriptor with flags 1, as
+ * long as what was done.
  */
 
 #include <config.h>
@@ -52,27 +53,52 @@ extents (void *opaque, const char *context, uint64_t offset,
 }
 #endif
 
+static int
+request (const struct znbd_disk *disk, struct nbd_handle *nbd,
+         enum lib_conn_kind kind, uint64_t offset, uint64_t length,
+         struct answer *a)
+{
+#ifdef HAVE_NBD_BLOCK_STATUS_64
+  const nbd_extent64_callback callback = {
+    .callback = extents, .user_data = a,
+  };
+#else
+  const nbd_extent_callback callback = {
+    .callback = extents, .user_data = a,
+  };
+#endif
+
+#ifdef HAVE_NBD_BLOCK_STATUS_FILTER
+  if (disk->filters) {
+    char name[LIB_CONTEXT_MAX];
+    char *names[] = { name, NULL };
+
+    lib_context_name (kind, name);
+    return nbd_block_status_filter (nbd, length, offset, names, callback,
+                                    LIBNBD_CMD_FLAG_REQ_ONE);
+  }
+#endif
+  (void) disk;
+  (void) kind;
+#ifdef HAVE_NBD_BLOCK_STATUS_64
+  return nbd_block_status_64 (nbd, length, offset, callback,
+                              LIBNBD_CMD_FLAG_REQ_ONE);
+#else
+  return nbd_block_status (nbd, length, offset, callback,
+                           LIBNBD_CMD_FLAG_REQ_ONE);
+#endif
+}
+
 /* Sends a request and waits.  *done: bytes.  An answer that does not say
  * that it was done is an error. */
 static int
-ask (struct nbd_handle *nbd, enum znbd_zone_op op, uint64_t offset,
+ask (const struct znbd_disk *disk, struct nbd_handle *nbd,
+     enum lib_conn_kind kind, enum znbd_zone_op op, uint64_t offset,
      uint64_t length, uint64_t *done)
 {
   struct answer a = { 0 };
-  int r;
 
-#ifdef HAVE_NBD_BLOCK_STATUS_64
-  r = nbd_block_status_64 (
-    nbd, length, offset,
-    (nbd_extent64_callback) { .callback = extents, .user_data = &a },
-    LIBNBD_CMD_FLAG_REQ_ONE);
-#else
-  r = nbd_block_status (
-    nbd, length, offset,
-    (nbd_extent_callback) { .callback = extents, .user_data = &a },
-    LIBNBD_CMD_FLAG_REQ_ONE);
-#endif
-  if (r == -1)
+  if (request (disk, nbd, kind, offset, length, &a) == -1)
     return lib_error_nbd ("%s", znbd_op_name (op));
   if (a.count != 1 || a.flags != 1 || a.length == 0 || a.length > length)
     return lib_error (EPROTO, "%s: the server's answer makes no sense, and "
@@ -119,7 +145,8 @@ lib_manage_context (struct znbd_disk *disk, struct nbd_handle *nbd,
       length = g->size - offset;
     if (n == 1)
       length = g->granularity;
-    if (ask (nbd, op, offset, length, &bytes) == -1)
+    if (ask (disk, nbd, LIB_MANAGE + (op - ZNBD_ZONE_OPEN), op, offset,
+             length, &bytes) == -1)
       return -1;
     if (bytes == length)
       continue;
@@ -138,5 +165,6 @@ lib_manage_context_all (struct znbd_disk *disk, struct nbd_handle *nbd,
 {
   uint64_t bytes;
 
-  return ask (nbd, op, 0, disk->geometry.granularity, &bytes);
+  return ask (disk, nbd, LIB_MANAGE_ALL + (op - ZNBD_ZONE_OPEN), op, 0,
+              disk->geometry.granularity, &bytes);
 }

@@ -196,7 +196,9 @@ by_contexts (struct znbd_disk *disk, enum lib_conn_kind kind, uint64_t n,
     lib_set_way (disk, ZNBD_WAY_MANAGE, "the zone table: so many zones take "
                  "fewer round trips so than by a context");
   else {
-    lib_set_way (disk, ZNBD_WAY_MANAGE, "a context of the operation's own");
+    lib_set_way (disk, ZNBD_WAY_MANAGE, disk->filters
+                 ? "a context that each request names"
+                 : "a context of the operation's own");
     return true;
   }
   *nbd = lib_conn_get (disk, LIB_TABLE);
