@@ -39,7 +39,8 @@ lc_init (struct load_conn *c, struct load *load, unsigned number)
   c->number = number;
   c->places = allocate (load->depth, sizeof *c->places);
   c->free = allocate (load->depth, sizeof *c->free);
-  c->iov = allocate (2 * load->depth, sizeof *c->iov);
+  c->seconds = allocate (load->depth, sizeof *c->seconds);
+  c->iov = allocate (3 * load->depth, sizeof *c->iov);
   c->heads = allocate (load->depth, sizeof *c->heads);
   c->in = allocate (IN_SIZE, 1);
   for (i = 0; i < load->depth; i++) {
@@ -50,6 +51,16 @@ lc_init (struct load_conn *c, struct load *load, unsigned number)
       .flags = htobe16 (load->fua ? NBD_CMD_FLAG_FUA : 0),
       .cookie = i, .length = htobe32 (load->block_size),
     };
+    c->places[i].second = (struct proto_request) {
+      .magic = htobe32 (NBD_REQUEST_MAGIC), .cookie = i + load->depth,
+    };
+    if (load->append) {
+      c->places[i].second.type = htobe16 (NBD_CMD_BLOCK_STATUS);
+      c->places[i].second.flags = htobe16 (NBD_CMD_FLAG_REQ_ONE);
+      c->places[i].second.length = c->places[i].head.length;
+    }
+    else
+      c->places[i].second.type = htobe16 (NBD_CMD_FLUSH);
   }
   c->nfree = load->depth;
   c->answering = NOBODY;
@@ -62,6 +73,9 @@ lc_free (struct load_conn *c)
 {
   free (c->places);
   free (c->free);
+  free (c->seconds);
+  if (c->tls)
+    lt_free (c->tls);
   free (c->iov);
   free (c->heads);
   free (c->in);
@@ -76,16 +90,43 @@ random_number (struct load_conn *c)
   return c->seed;
 }
 
+/* All connections append to the same zone, until it is full.  A place's
+ * number is its tag. */
+static bool
+next_append (const struct load_conn *c, uint32_t place, uint64_t *offset)
+{
+  const struct load *load = c->load;
+  uint64_t zone = load->issued / (load->zone_part / load->block_size);
+
+  *offset = load->offset + zone * load->zone_size + place * load->block_size;
+  return (zone + 1) * load->zone_size <= load->length;
+}
+
+static uint64_t
+random_offset (struct load_conn *c)
+{
+  const struct load *load = c->load;
+  uint64_t zone = 0, length = load->length;
+
+  if (load->zone_size > 0 && load->zone_part < load->zone_size) {
+    zone = random_number (c) % (length / load->zone_size);
+    length = load->zone_part;
+  }
+  return load->offset + zone * load->zone_size +
+    random_number (c) % (length / load->block_size) * load->block_size;
+}
+
 /* Where the next request goes; false: there is none. */
 static bool
-next_offset (struct load_conn *c, uint64_t *offset)
+next_offset (struct load_conn *c, uint32_t place, uint64_t *offset)
 {
   const struct load *load = c->load;
   uint64_t unit, start, length;
 
+  if (load->append)
+    return next_append (c, place, offset);
   if (load->random) {
-    *offset = load->offset + random_number (c) %
-      (load->length / load->block_size) * load->block_size;
+    *offset = random_offset (c);
     return true;
   }
   unit = load->zone_size;
@@ -98,6 +139,8 @@ next_offset (struct load_conn *c, uint64_t *offset)
     length = start < load->length ? load->length - start : 0;
     if (length > unit)
       length = unit;
+    if (load->zone_size > 0 && length > load->zone_part)
+      length = load->zone_part;
     if (c->place + load->block_size <= length)
       break;
     c->place = 0;
@@ -128,19 +171,29 @@ fill (struct load_conn *c, uint64_t now)
   c->iov_at = c->niov = 0;
   if (load->stop_at && now >= load->stop_at)
     c->ended = true;
+  while (c->nseconds > 0) {
+    p = &c->places[c->seconds[--c->nseconds]];
+    c->iov[c->niov++] = (struct iovec) { &p->second, sizeof p->second };
+  }
   while (!c->ended && c->nfree > 0) {
     if ((load->count && load->issued >= load->count) ||
-        !next_offset (c, &offset)) {
+        !next_offset (c, c->free[c->nfree - 1], &offset)) {
       c->ended = true;
       break;
     }
     p = &c->places[c->free[--c->nfree]];
     p->since = now;
+    p->left = load->append || load->flush ? 2 : 1;
     p->head.offset = htobe64 (offset);
     load->issued++;
     if (load->write) {
       c->iov[c->niov++] = (struct iovec) { &p->head, sizeof p->head };
       c->iov[c->niov++] = (struct iovec) { load->data, load->block_size };
+      if (load->append) {
+        p->placed = false;
+        p->second.offset = p->head.offset;
+        c->iov[c->niov++] = (struct iovec) { &p->second, sizeof p->second };
+      }
     }
     else
       c->heads[n++] = p->head;
@@ -159,7 +212,8 @@ flush (struct load_conn *c)
       .msg_iovlen = c->niov - c->iov_at < IOV_SEND
       ? c->niov - c->iov_at : IOV_SEND,
     };
-    ssize_t r = sendmsg (c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t r = c->tls ? lt_send (c->tls, &msg)
+      : sendmsg (c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (r == -1 && errno == EINTR)
       continue;
@@ -174,29 +228,74 @@ flush (struct load_conn *c)
       c->iov[c->iov_at].iov_len -= r;
     }
   }
-  return true;
+  return c->tls == NULL || lt_flush (c->tls);
+}
+
+/* The place of a request that is under way. */
+static struct place *
+find_place (struct load_conn *c, uint64_t cookie)
+{
+  const struct load *load = c->load;
+  unsigned both = load->append || load->flush ? 2 : 1;
+  struct place *p;
+
+  if (cookie >= (uint64_t) both * load->depth)
+    load_die ("a reply has a cookie that no request had");
+  p = &c->places[cookie % load->depth];
+  if (p->since == 0 || (load->flush && p->left == both) !=
+      (load->flush && cookie < load->depth))
+    load_die ("a request was answered twice");
+  return p;
 }
 
 static void
 answered (struct load_conn *c, uint64_t cookie, uint32_t error, uint64_t now)
 {
-  struct place *p;
+  const struct load *load = c->load;
+  struct place *p = find_place (c, cookie);
+  bool first = cookie < load->depth;
 
-  if (cookie >= c->load->depth)
-    load_die ("a reply has a cookie that no request had");
-  p = &c->places[cookie];
-  if (p->since == 0)
-    load_die ("a request was answered twice");
   if (error)
     load_die ("%s of %llu bytes at %llu: the server says error %u",
-              c->load->write ? "write" : "read",
-              (unsigned long long) c->load->block_size,
+              !load->write ? "read" : first ? "write"
+              : load->append ? "status of the append" : "flush behind the "
+              "write", (unsigned long long) load->block_size,
               (unsigned long long) be64toh (p->head.offset), error);
+  if (first && load->flush)
+    c->seconds[c->nseconds++] = cookie;
+  if (--p->left > 0)
+    return;
+  cookie %= load->depth;
+  if (load->append && !p->placed)
+    load_die ("an append was answered without its place");
   load_count (now - p->since);
   p->since = 0;
   c->free[c->nfree++] = cookie;
   c->done++;
   c->load->done++;
+}
+
+/* Where an append went: to blocks of its zone that no other one got. */
+static void
+take_place (struct load_conn *c, uint64_t cookie, uint32_t status)
+{
+  struct load *load = c->load;
+  struct place *p = find_place (c, cookie);
+  uint64_t at = (status - 1) * UINT64_C (512), block;
+
+  if (cookie < load->depth || p->placed)
+    load_die ("a status that was not asked for");
+  if (status == 0)
+    load_die ("the server does not know where an append went");
+  block = be64toh (p->head.offset) - load->offset;
+  block = (block - block % load->zone_size + at) / load->block_size;
+  if (at % load->block_size || at >= load->zone_size)
+    load_die ("an append went outside of its zone: status %u", status);
+  if (load->taken[block / 8] & 1 << block % 8)
+    load_die ("two appends went to the same place, block %llu",
+              (unsigned long long) block);
+  load->taken[block / 8] |= 1 << block % 8;
+  p->placed = true;
 }
 
 /* A reply's header: returns its size, or 0 where it is not all there. */
@@ -222,6 +321,8 @@ parse_chunk (struct load_conn *c, const uint8_t *p, size_t n, uint64_t now)
 {
   struct proto_chunk r;
   struct proto_error e = { .error = 0 };
+  struct proto_extent extent;
+  size_t size = sizeof r;
   uint32_t magic;
 
   if (n < sizeof magic)
@@ -240,10 +341,20 @@ parse_chunk (struct load_conn *c, const uint8_t *p, size_t n, uint64_t now)
     memcpy (&e, p + sizeof r, sizeof e);
     answered (c, r.cookie, be32toh (e.error), now);
   }
+  c->skip = be32toh (r.length);
+  if (be16toh (r.type) == NBD_REPLY_TYPE_BLOCK_STATUS) {
+    size += sizeof (uint32_t) + sizeof extent;
+    if (n < size)
+      return 0;
+    if (c->load->append && c->skip == size - sizeof r) {
+      memcpy (&extent, p + size - sizeof extent, sizeof extent);
+      take_place (c, r.cookie, be32toh (extent.flags));
+    }
+    c->skip -= size - sizeof r;
+  }
   if (be16toh (r.flags) & NBD_REPLY_FLAG_DONE)
     c->answering = r.cookie;
-  c->skip = be32toh (r.length);
-  return sizeof r;
+  return size;
 }
 
 /* Receives once and takes what came; false: nothing was there. */
@@ -255,7 +366,9 @@ receive (struct load_conn *c, uint64_t *now)
   ssize_t r;
 
   do
-    r = recv (c->fd, c->in + c->in_length, IN_SIZE - c->in_length,
+    r = c->tls
+      ? lt_receive (c->tls, c->in + c->in_length, IN_SIZE - c->in_length)
+      : recv (c->fd, c->in + c->in_length, IN_SIZE - c->in_length,
               MSG_DONTWAIT);
   while (r == -1 && errno == EINTR);
   if (r == -1 && errno == EAGAIN)
@@ -296,7 +409,8 @@ lc_run (struct load_conn *c)
 
   /* Replies first: what is asked for then goes out in one piece. */
   if (c->nfree < c->load->depth)
-    receive (c, &now);
+    while (receive (c, &now) && c->tls && lt_has_more (c->tls))
+      ;
   fill (c, now);
   sent = flush (c);
   if (c->ended && sent && c->nfree == c->load->depth)

@@ -57,13 +57,13 @@ connect_tcp (const char *host, const char *port)
 }
 
 static void
-get (int fd, void *buf, size_t length)
+get (struct load_conn *c, void *buf, size_t length)
 {
   ssize_t r;
 
   while (length > 0) {
-    r = read (fd, buf, length);
-    if (r == -1 && errno == EINTR)
+    r = c->tls ? lt_receive (c->tls, buf, length) : read (c->fd, buf, length);
+    if (r == -1 && (errno == EINTR || errno == EAGAIN))
       continue;
     if (r <= 0)
       load_die ("the server ended the handshake: %s",
@@ -74,13 +74,16 @@ get (int fd, void *buf, size_t length)
 }
 
 static void
-put (int fd, const void *buf, size_t length)
+put (struct load_conn *c, const void *buf, size_t length)
 {
   ssize_t r;
 
   while (length > 0) {
-    r = write (fd, buf, length);
-    if (r == -1 && errno == EINTR)
+    struct iovec iov = { (void *) buf, length };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+    r = c->tls ? lt_send (c->tls, &msg) : write (c->fd, buf, length);
+    if (r == -1 && (errno == EINTR || errno == EAGAIN))
       continue;
     if (r == -1)
       load_die ("handshake: %s", strerror (errno));
@@ -90,37 +93,37 @@ put (int fd, const void *buf, size_t length)
 }
 
 static void
-send_option (int fd, uint32_t number, const void *data, uint32_t length)
+send_option (struct load_conn *c, uint32_t number, const void *data, uint32_t length)
 {
   struct proto_option option = {
     .magic = htobe64 (NBD_OPTION_MAGIC), .option = htobe32 (number),
     .length = htobe32 (length),
   };
 
-  put (fd, &option, sizeof option);
-  put (fd, data, length);
+  put (c, &option, sizeof option);
+  put (c, data, length);
 }
 
 /* Reads one reply to an option, whose data is cut off at max; returns its
  * type, or ends the program at an error. */
 static uint32_t
-option_reply (int fd, const char *what, void *data, size_t max,
-              uint32_t *length)
+option_reply (struct load_conn *c, const char *what, void *data,
+              size_t max, uint32_t *length)
 {
   struct proto_option_reply reply;
   uint32_t type, left;
   char rest[512];
 
-  get (fd, &reply, sizeof reply);
+  get (c, &reply, sizeof reply);
   if (be64toh (reply.magic) != NBD_OPTION_REPLY_MAGIC)
     load_die ("%s: the server's answer has a wrong magic number", what);
   type = be32toh (reply.type);
   left = be32toh (reply.length);
   *length = left < max ? left : max;
-  get (fd, data, *length);
+  get (c, data, *length);
   for (left -= *length; left > 0; left -= max) {
     max = left < sizeof rest ? left : sizeof rest;
-    get (fd, rest, max);
+    get (c, rest, max);
   }
   if (type >= NBD_REP_ERR (0))
     load_die ("%s: the server refuses: error %u%s%.*s", what,
@@ -129,21 +132,55 @@ option_reply (int fd, const char *what, void *data, size_t max,
   return type;
 }
 
+/* An option without data, which the server has to accept. */
+static void
+ask_for (struct load_conn *c, uint32_t number, const char *what)
+{
+  char answer[256];
+  uint32_t length;
+
+  send_option (c, number, NULL, 0);
+  option_reply (c, what, answer, sizeof answer, &length);
+}
+
+/* Selects the context of appends. */
+static void
+select_append (struct load_conn *c, const char *export)
+{
+  static const char name[] = "x-zbd:append", what[] = "x-zbd:append";
+  uint32_t n = strlen (export), length;
+  uint8_t data[3 * sizeof n + NBD_MAX_STRING + sizeof name], *p = data;
+  const uint32_t numbers[] = { htobe32 (n), htobe32 (1),
+                               htobe32 (sizeof name - 1) };
+  char answer[256];
+  bool selected = false;
+
+  p = mempcpy (p, &numbers[0], sizeof n);
+  p = mempcpy (p, export, n);
+  p = mempcpy (p, &numbers[1], sizeof n);
+  p = mempcpy (p, &numbers[2], sizeof n);
+  p = mempcpy (p, name, sizeof name - 1);
+  send_option (c, NBD_OPT_SET_META_CONTEXT, data, p - data);
+  while (option_reply (c, what, answer, sizeof answer, &length) ==
+         NBD_REP_META_CONTEXT)
+    selected = true;
+  if (!selected)
+    load_die ("the server does not offer x-zbd:append for this export");
+}
+
 static uint64_t
-go (int fd, const char *export)
+go (struct load_conn *c, const char *export)
 {
   uint32_t n = strlen (export), be = htobe32 (n), length, type;
   uint8_t data[sizeof be + NBD_MAX_STRING + 2] = { 0 }, answer[512];
   uint64_t size = 0;
   uint16_t info;
 
-  if (n > NBD_MAX_STRING)
-    load_die ("the export's name is longer than %u bytes", NBD_MAX_STRING);
   memcpy (data, &be, sizeof be);
   memcpy (data + sizeof be, export, n);
-  send_option (fd, NBD_OPT_GO, data, sizeof be + n + 2);
+  send_option (c, NBD_OPT_GO, data, sizeof be + n + 2);
   for (;;) {
-    type = option_reply (fd, "NBD_OPT_GO", answer, sizeof answer, &length);
+    type = option_reply (c, "NBD_OPT_GO", answer, sizeof answer, &length);
     if (type == NBD_REP_ACK)
       return size;
     memcpy (&info, answer, sizeof info);
@@ -155,28 +192,32 @@ go (int fd, const char *export)
   }
 }
 
-int
-load_connect (const struct load *load, uint64_t *size)
+uint64_t
+load_connect (const struct load *load, struct load_conn *c)
 {
-  int fd = load->unix_path ? connect_unix (load->unix_path)
-    : connect_tcp (load->host, load->port);
   uint32_t flags = htobe32 (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
   struct proto_greeting greeting;
-  char answer[256];
-  uint32_t length;
+  uint64_t size;
 
-  get (fd, &greeting, sizeof greeting);
+  if (strlen (load->export) > NBD_MAX_STRING)
+    load_die ("the export's name is longer than %u bytes", NBD_MAX_STRING);
+  c->fd = load->unix_path ? connect_unix (load->unix_path)
+    : connect_tcp (load->host, load->port);
+  get (c, &greeting, sizeof greeting);
   if (be64toh (greeting.magic) != NBD_MAGIC ||
       be64toh (greeting.option_magic) != NBD_OPTION_MAGIC)
     load_die ("the server does not speak NBD's newstyle");
-  put (fd, &flags, sizeof flags);
-  if (load->structured) {
-    send_option (fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
-    option_reply (fd, "NBD_OPT_STRUCTURED_REPLY", answer, sizeof answer,
-                  &length);
+  put (c, &flags, sizeof flags);
+  if (load->tls) {
+    ask_for (c, NBD_OPT_STARTTLS, "NBD_OPT_STARTTLS");
+    c->tls = lt_begin (c->fd);
   }
-  *size = go (fd, load->export);
-  if (fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK) == -1)
+  if (load->structured)
+    ask_for (c, NBD_OPT_STRUCTURED_REPLY, "NBD_OPT_STRUCTURED_REPLY");
+  if (load->append)
+    select_append (c, load->export);
+  size = go (c, load->export);
+  if (fcntl (c->fd, F_SETFL, fcntl (c->fd, F_GETFL) | O_NONBLOCK) == -1)
     load_die ("fcntl: %s", strerror (errno));
-  return fd;
+  return size;
 }

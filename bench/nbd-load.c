@@ -29,17 +29,24 @@ static const char help[] =
   "  --export NAME          what to ask for (default: the empty name)\n"
   "  --write                write (default: read)\n"
   "  --fua                  writes are durable when answered\n"
+  "  --flush                each write is followed by a flush, and done when\n"
+  "                         that is answered\n"
+  "  --append               writes go to where a zone's pointer is, and tell\n"
+  "                         where that was: all connections to the same\n"
+  "                         zone, to the next one when it is full\n"
   "  --random               anywhere (default: each connection goes through\n"
   "                         its share in order; writes end there)\n"
   "  --zone-size SIZE       connections take zones in turn and go through\n"
   "                         each in order\n"
+  "  --zone-part SIZE       so much of each zone (default: all)\n"
   "  --block-size SIZE      of a request (default: 4k)\n"
   "  --offset SIZE, --length SIZE   the part of the disk (default: all)\n"
   "  --depth N              requests in flight a connection (default: 32)\n"
   "  --connections N        (default: 1)\n"
   "  --seconds S            how long (default: 1, if there is no --count)\n"
   "  --count N              so many requests in all\n"
-  "  --structured           ask for structured replies\n";
+  "  --structured           ask for structured replies\n"
+  "  --tls                  by STARTTLS; certificates are not looked at\n";
 
 /* A histogram of latencies: 64 steps for each power of two of ns, which is
  * within 1.6 %. */
@@ -151,17 +158,20 @@ parse_tcp (struct load *load, char *text)
 static void
 parse (int argc, char *argv[], struct load *load)
 {
-  enum { UNIX, TCP, EXPORT, WRITE, FUA, RANDOM, ZONE_SIZE, BLOCK_SIZE,
-         OFFSET, LENGTH, DEPTH, CONNECTIONS, SECONDS, COUNT, STRUCTURED,
-         HELP };
+  enum { UNIX, TCP, EXPORT, WRITE, FUA, FLUSH, APPEND, RANDOM, ZONE_SIZE,
+         ZONE_PART, BLOCK_SIZE, OFFSET, LENGTH, DEPTH, CONNECTIONS, SECONDS,
+         COUNT, STRUCTURED, TLS, HELP };
   static const struct option options[] = {
     [UNIX] = { "unix", required_argument, NULL, 1 + UNIX },
     [TCP] = { "tcp", required_argument, NULL, 1 + TCP },
     [EXPORT] = { "export", required_argument, NULL, 1 + EXPORT },
     [WRITE] = { "write", no_argument, NULL, 1 + WRITE },
     [FUA] = { "fua", no_argument, NULL, 1 + FUA },
+    [FLUSH] = { "flush", no_argument, NULL, 1 + FLUSH },
+    [APPEND] = { "append", no_argument, NULL, 1 + APPEND },
     [RANDOM] = { "random", no_argument, NULL, 1 + RANDOM },
     [ZONE_SIZE] = { "zone-size", required_argument, NULL, 1 + ZONE_SIZE },
+    [ZONE_PART] = { "zone-part", required_argument, NULL, 1 + ZONE_PART },
     [BLOCK_SIZE] = { "block-size", required_argument, NULL, 1 + BLOCK_SIZE },
     [OFFSET] = { "offset", required_argument, NULL, 1 + OFFSET },
     [LENGTH] = { "length", required_argument, NULL, 1 + LENGTH },
@@ -171,6 +181,7 @@ parse (int argc, char *argv[], struct load *load)
     [SECONDS] = { "seconds", required_argument, NULL, 1 + SECONDS },
     [COUNT] = { "count", required_argument, NULL, 1 + COUNT },
     [STRUCTURED] = { "structured", no_argument, NULL, 1 + STRUCTURED },
+    [TLS] = { "tls", no_argument, NULL, 1 + TLS },
     [HELP] = { "help", no_argument, NULL, 1 + HELP },
     { NULL, 0, NULL, 0 },
   };
@@ -186,8 +197,13 @@ parse (int argc, char *argv[], struct load *load)
     case EXPORT: load->export = optarg; break;
     case WRITE: load->write = true; break;
     case FUA: load->fua = true; break;
+    case FLUSH: load->write = load->flush = true; break;
+    case APPEND:
+      load->write = load->append = load->structured = true;
+      break;
     case RANDOM: load->random = true; break;
     case ZONE_SIZE: load->zone_size = parse_size ("zone-size", optarg); break;
+    case ZONE_PART: load->zone_part = parse_size ("zone-part", optarg); break;
     case BLOCK_SIZE:
       load->block_size = parse_size ("block-size", optarg);
       break;
@@ -201,6 +217,7 @@ parse (int argc, char *argv[], struct load *load)
     case COUNT: load->count = parse_number ("count", optarg, UINT32_MAX);
       break;
     case STRUCTURED: load->structured = true; break;
+    case TLS: load->tls = true; break;
     case HELP:
       fputs (help, stdout);
       exit (0);
@@ -215,6 +232,11 @@ parse (int argc, char *argv[], struct load *load)
     load_die ("--block-size is not from 512 to 32M");
   if (load->count == 0 && load->seconds == 0)
     load->seconds = 1;
+  if (load->append && (load->flush || load->random))
+    load_die ("--append goes with neither --flush nor --random");
+  if (load->append && load->zone_size < load->depth * load->block_size)
+    load_die ("--append needs a --zone-size of at least --depth times "
+              "--block-size");
 }
 
 /* The part of the disk that is to be used. */
@@ -230,9 +252,16 @@ check_range (struct load *load, uint64_t size)
     load_die ("there is less than one block for each connection");
   if (load->zone_size && load->zone_size < load->block_size)
     load_die ("--zone-size is less than --block-size");
-  if (load->zone_size &&
-      load->length / load->zone_size < load->connections && !load->random)
+  if (load->zone_size && !load->append && !load->random &&
+      load->length / load->zone_size < load->connections)
     load_die ("there are fewer zones than connections");
+  if (load->zone_part == 0)
+    load->zone_part = load->zone_size;
+  if (load->zone_part > load->zone_size ||
+      load->zone_part < (load->zone_size ? load->block_size : 0))
+    load_die ("--zone-part is not from --block-size to --zone-size");
+  if (load->zone_size > load->length)
+    load_die ("there is less than one zone");
 }
 
 static void
@@ -287,6 +316,7 @@ static void
 print (const struct load *load, const struct load_conn *conns, double s)
 {
   uint64_t slowest = UINT64_MAX;
+  char *tls = load->tls ? lt_describe (conns[0].tls) : NULL;
   struct rusage usage;
   double cpu;
   unsigned i;
@@ -301,7 +331,7 @@ print (const struct load *load, const struct load_conn *conns, double s)
           "\"requests_per_second\": %.1f, \"mib_per_second\": %.2f,\n"
           "  \"client_cpu_us\": %.3f, \"slowest_connection\": %.3f,\n"
           "  \"latency_us\": { \"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, "
-          "\"p99.9\": %.1f, \"max\": %.1f } }\n",
+          "\"p99.9\": %.1f, \"max\": %.1f },\n  \"connections\": [",
           load->done, s, load->done / s,
           load->done * load->block_size / s / (1 << 20),
           cpu * 1e6 / load->done,
@@ -309,13 +339,33 @@ print (const struct load *load, const struct load_conn *conns, double s)
           percentile (load->done, 0.5), percentile (load->done, 0.9),
           percentile (load->done, 0.99), percentile (load->done, 0.999),
           longest / 1000.0);
+  for (i = 0; i < load->connections; i++)
+    printf ("%s%" PRIu64, i > 0 ? ", " : "", conns[i].done);
+  printf ("]");
+  if (tls)
+    printf (",\n  \"tls\": \"%s\"", tls);
+  printf (" }\n");
+  free (tls);
+}
+
+/* Says goodbye, as far as the server takes it. */
+static void
+disconnect (struct load_conn *c)
+{
+  struct proto_request disc = { .magic = htobe32 (NBD_REQUEST_MAGIC),
+                                .type = htobe16 (NBD_CMD_DISC) };
+  struct iovec iov = { &disc, sizeof disc };
+  struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+  if ((c->tls ? lt_send (c->tls, &msg) : sendmsg (c->fd, &msg, MSG_NOSIGNAL))
+      != sizeof disc)
+    load_die ("goodbye: %s", strerror (errno));
+  close (c->fd);
 }
 
 int
 main (int argc, char *argv[])
 {
-  struct proto_request disc = { .magic = htobe32 (NBD_REQUEST_MAGIC),
-                                .type = htobe16 (NBD_CMD_DISC) };
   struct load_conn *conns;
   struct load load;
   uint64_t size = 0;
@@ -330,16 +380,16 @@ main (int argc, char *argv[])
   memset (load.data, 'z', load.block_size);
   for (i = 0; i < load.connections; i++) {
     lc_init (&conns[i], &load, i);
-    conns[i].fd = load_connect (&load, &size);
+    size = load_connect (&load, &conns[i]);
   }
   check_range (&load, size);
+  load.taken = calloc (load.length / load.block_size / 8 + 1, 1);
+  if (load.taken == NULL)
+    load_die ("no memory");
   run (&load, conns);
   s = (load_now () - load.started) / 1e9;
-  for (i = 0; i < load.connections; i++) {
-    if (write (conns[i].fd, &disc, sizeof disc) != sizeof disc)
-      load_die ("goodbye: %s", strerror (errno));
-    close (conns[i].fd);
-  }
+  for (i = 0; i < load.connections; i++)
+    disconnect (&conns[i]);
   if (load.done == 0)
     load_die ("there was nothing to do");
   print (&load, conns, s);
@@ -347,5 +397,6 @@ main (int argc, char *argv[])
     lc_free (&conns[i]);
   free (conns);
   free (load.data);
+  free (load.taken);
   return 0;
 }

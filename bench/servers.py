@@ -239,6 +239,33 @@ class NbdServer(Server):
 ALL = [ZnbdServer, NbdkitFile, NbdkitZoned, QemuNbd, NbdServer]
 
 
+def make_certificates(folder):
+    """A certificate of a server, and its authority's, by certtool."""
+    def certtool(*args):
+        subprocess.run(["certtool", *args], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def path(name):
+        return os.path.join(folder, name)
+
+    os.mkdir(folder)
+    for name, lines, by in (
+            ("ca", "cn = znbd bench\nca\ncert_signing_key\n",
+             ["--generate-self-signed"]),
+            ("server", "cn = localhost\ndns_name = localhost\n"
+             "tls_www_server\nsigning_key\nencryption_key\n",
+             ["--generate-certificate", "--load-ca-certificate",
+              path("ca-cert.pem"), "--load-ca-privkey",
+              path("ca-key.pem")])):
+        with open(path(name + ".template"), "w") as f:
+            f.write(lines + "expiration_days = 7\n")
+        certtool("--generate-privkey", "--key-type", "rsa", "--outfile",
+                 path(name + "-key.pem"))
+        certtool(*by, "--load-privkey", path(name + "-key.pem"),
+                 "--template", path(name + ".template"),
+                 "--outfile", path(name + "-cert.pem"))
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -6,8 +6,13 @@ are told, and that what goes wrong is an error and never a figure."""
 import json
 import os
 import shutil
+import sys
 
-from harness import TAP, ZnbdServer, connect, run, top_builddir, top_srcdir
+from harness import (Nbdkit, TAP, ZnbdServer, connect, run, top_builddir,
+                     top_srcdir)
+
+sys.path.insert(0, os.path.join(top_srcdir, "bench"))
+from servers import make_certificates
 
 tap = TAP()
 M = 1 << 20
@@ -31,8 +36,8 @@ with ZnbdServer(MEMORY) as server:
     h = connect(server.uri)
     wanted = 24 * M // 4096
     tap.equal(r["requests"], wanted, "each block of three zones, once")
-    tap.equal(h.pread(24 * M, 32 * M), b"z" * (24 * M), "and all is there")
-    tap.equal(h.pread(8 * M, 56 * M), bytes(8 * M), "but nothing behind it")
+    tap.ok(h.pread(24 * M, 32 * M) == b"z" * (24 * M), "and all is there")
+    tap.ok(h.pread(8 * M, 56 * M) == bytes(8 * M), "but nothing behind it")
     h.shutdown()
 
     for options in ([], ["--structured"], ["--random", "--structured"],
@@ -57,6 +62,71 @@ with ZnbdServer(MEMORY) as server:
     tap.like(err, r"write of 4096 bytes at \d+: the server says error 28",
              "with a message")
 
+with ZnbdServer(MEMORY) as server:
+    status, r, err = load(server, "--write", "--zone-size", "8M",
+                          "--zone-part", "16k", "--offset", "32M",
+                          "--length", "16M")
+    tap.equal((status, err, r and r["requests"]), (0, "", 8),
+              "a part of each zone is written")
+    h = connect(server.uri)
+    tap.ok(h.pread(8192, 40 * M + 8192) + h.pread(8192, 40 * M + 16384)
+           == b"z" * 8192 + bytes(8192), "and not more of it")
+    status, r, err = load(server, "--zone-size", "8M", "--zone-part", "16k",
+                          "--offset", "32M", "--length", "16M", "--random",
+                          "--count", "200")
+    tap.equal((status, err, r and r["requests"]), (0, "", 200),
+              "and read at random")
+
+    status, r, err = load(server, "--write", "--flush", "--zone-size", "8M",
+                          "--offset", "56M", "--depth", "2", "--count", "100")
+    tap.equal((status, err, r and r["requests"]), (0, "", 100),
+              "writes are followed by flushes")
+    tap.ok(h.pread(400 << 10, 56 * M) == b"z" * (400 << 10), "in order")
+    h.trim(32 * M, 32 * M)
+
+    status, r, err = load(server, "--append", "--connections", "8",
+                          "--depth", "3", "--zone-size", "8M",
+                          "--offset", "32M", "--length", "16M")
+    tap.equal((status, err, r and r["requests"]), (0, "", 4096),
+              "two zones are filled with appends")
+    tap.ok(h.pread(16 * M, 32 * M) + h.pread(M, 48 * M)
+           == b"z" * 16 * M + bytes(M), "and no more than these")
+    tap.equal((len(r["connections"]), sum(r["connections"])), (8, 4096),
+              "what each connection did is told")
+    tap.equal(r["slowest_connection"],
+              round(min(r["connections"]) * 8 / 4096, 3),
+              "and the slowest one's part of the mean")
+    status, r, err = load(server, "--append", "--offset", "32M",
+                          "--length", "8M", "--zone-size", "8M")
+    tap.equal(status, 1, "an append to a full zone ends it")
+    tap.like(err, "the server says error", "with a message")
+    status, r, err = load(server, "--tls")
+    tap.equal(status, 1, "so does a server without TLS")
+    tap.like(err, "NBD_OPT_STARTTLS: the server refuses", "with a message")
+    h.shutdown()
+
+with Nbdkit("64M", plugin="memory") as server:
+    status, r, err = load(server, "--append", "--zone-size", "8M")
+    tap.like(err, "does not offer x-zbd:append", "nbdkit has no appends")
+
+if shutil.which("certtool"):
+    make_certificates(tap.path("pki"))
+    with ZnbdServer(MEMORY, "--tls=require",
+                    "--tls-certificates=" + tap.path("pki")) as server:
+        for options in (["--random", "--count", "500"],
+                        ["--block-size", "256k", "--depth", "16",
+                         "--connections", "3", "--count", "500"],
+                        ["--write", "--zone-size", "8M", "--offset", "32M",
+                         "--length", "8M", "--depth", "40"]):
+            status, r, err = load(server, "--tls", *options)
+            tap.equal((status, err, r and r["requests"] >= 500),
+                      (0, "", True), "by TLS: " + " ".join(options))
+        tap.like(r["tls"], "TLS1", "it says what was agreed upon")
+        status, r, err = load(server, "--count", "1")
+        tap.equal(status, 1, "it is told that TLS is wanted")
+else:
+    tap.skip("by TLS", "certtool is not installed")
+
 with ZnbdServer("-r", MEMORY) as server:
     status, r, err = load(server, "--write", "--count", "1")
     tap.equal(status, 1, "so does a read-only export")
@@ -68,6 +138,9 @@ with ZnbdServer("-r", MEMORY) as server:
                        (["--offset", "65M"], "past the disk's end"),
                        (["--zone-size", "64M", "--connections", "2"],
                         "fewer zones than connections"),
+                       (["--zone-part", "4k"], "--zone-part is not from"),
+                       (["--append"], "--append needs a --zone-size"),
+                       (["--append", "--flush"], "neither --flush nor"),
                        (["--seconds", "x"], "--seconds x is not a time")):
         status, r, err = load(server, *wrong)
         tap.ok(status == 1 and why in err, "refused: " + " ".join(wrong), err)
