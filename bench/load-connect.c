@@ -143,15 +143,13 @@ ask_for (struct load_conn *c, uint32_t number, const char *what)
   option_reply (c, what, answer, sizeof answer, &length);
 }
 
-/* Selects the context of appends. */
 static void
-select_append (struct load_conn *c, const char *export)
+select_context (struct load_conn *c, const char *export, const char *name)
 {
-  static const char name[] = "x-zbd:append", what[] = "x-zbd:append";
   uint32_t n = strlen (export), length;
-  uint8_t data[3 * sizeof n + NBD_MAX_STRING + sizeof name], *p = data;
+  uint8_t data[3 * sizeof n + 2 * NBD_MAX_STRING], *p = data;
   const uint32_t numbers[] = { htobe32 (n), htobe32 (1),
-                               htobe32 (sizeof name - 1) };
+                               htobe32 (strlen (name)) };
   char answer[256];
   bool selected = false;
 
@@ -159,13 +157,13 @@ select_append (struct load_conn *c, const char *export)
   p = mempcpy (p, export, n);
   p = mempcpy (p, &numbers[1], sizeof n);
   p = mempcpy (p, &numbers[2], sizeof n);
-  p = mempcpy (p, name, sizeof name - 1);
+  p = mempcpy (p, name, strlen (name));
   send_option (c, NBD_OPT_SET_META_CONTEXT, data, p - data);
-  while (option_reply (c, what, answer, sizeof answer, &length) ==
+  while (option_reply (c, name, answer, sizeof answer, &length) ==
          NBD_REP_META_CONTEXT)
     selected = true;
   if (!selected)
-    load_die ("the server does not offer x-zbd:append for this export");
+    load_die ("the server does not offer %s for this export", name);
 }
 
 static uint64_t
@@ -210,12 +208,14 @@ load_connect (const struct load *load, struct load_conn *c)
   put (c, &flags, sizeof flags);
   if (load->tls) {
     ask_for (c, NBD_OPT_STARTTLS, "NBD_OPT_STARTTLS");
-    c->tls = lt_begin (c->fd);
+    c->tls = lt_begin (load, c->fd);
   }
   if (load->structured)
     ask_for (c, NBD_OPT_STRUCTURED_REPLY, "NBD_OPT_STRUCTURED_REPLY");
-  if (load->append)
-    select_append (c, load->export);
+  if (load->extended)
+    ask_for (c, NBD_OPT_EXTENDED_HEADERS, "NBD_OPT_EXTENDED_HEADERS");
+  if (load->context)
+    select_context (c, load->export, load->context);
   size = go (c, load->export);
   if (fcntl (c->fd, F_SETFL, fcntl (c->fd, F_GETFL) | O_NONBLOCK) == -1)
     load_die ("fcntl: %s", strerror (errno));

@@ -7,6 +7,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -100,17 +101,31 @@ push (gnutls_transport_ptr_t opaque, const void *data, size_t size)
   return size;
 }
 
+static void
+load_certificate (const char *folder)
+{
+  char cert[4096], key[4096];
+
+  snprintf (cert, sizeof cert, "%s/client-cert.pem", folder);
+  snprintf (key, sizeof key, "%s/client-key.pem", folder);
+  check (gnutls_certificate_set_x509_key_file (credentials, cert, key,
+                                               GNUTLS_X509_FMT_PEM), cert);
+}
+
 struct load_tls *
-lt_begin (int fd)
+lt_begin (const struct load *load, int fd)
 {
   struct load_tls *tls = calloc (1, sizeof *tls);
   int r;
 
   if (tls == NULL)
     load_die ("no memory");
-  if (credentials == NULL)
+  if (credentials == NULL) {
     check (gnutls_certificate_allocate_credentials (&credentials),
            "credentials");
+    if (load->certificates)
+      load_certificate (load->certificates);
+  }
   tls->fd = fd;
   check (gnutls_init (&tls->session, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL),
          "a session");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Shared by the files of nbd-load:
+/* Shared by the files of nbd-load, some of which the other programs have as
+ * well:
  *
+ *   load-common.c   errors and time
  *   nbd-load.c      the command line, the run, what it prints
  *   load-connect.c  sockets and handshakes
  *   load-conn.c     requests and replies of one connection
@@ -27,7 +29,9 @@
 struct load {
   /* As asked for. */
   const char *unix_path, *host, *port, *export;
-  bool write, random, structured, fua, tls;
+  const char *context;          /* to be selected, or NULL */
+  const char *certificates;     /* the folder with the client's, or NULL */
+  bool write, random, structured, extended, fua, tls;
   bool append;                  /* each write is followed by a status */
   bool flush;                   /* and here by a flush, once it is answered */
   uint64_t block_size, offset, length;
@@ -91,6 +95,7 @@ struct load_conn {
 /* ns, monotonic */
 uint64_t load_now (void);
 
+/* With the program's name. */
 void load_die (const char *fs, ...)
   __attribute__ ((format (printf, 1, 2), noreturn));
 
@@ -104,10 +109,11 @@ void lc_init (struct load_conn *c, struct load *load, unsigned number);
 void lc_free (struct load_conn *c);
 uint32_t lc_run (struct load_conn *c);
 
-/* load-tls.c: a session over a connected socket; no certificate is looked at.
+/* load-tls.c: a session over a connected socket; the server's certificate is
+ * not looked at.
  * lt_send and lt_receive are like sendmsg and recv, and wait where the socket
  * does; what lt_has_more, no socket tells.  lt_flush sends what was encrypted; false: it would have to wait. */
-struct load_tls *lt_begin (int fd);
+struct load_tls *lt_begin (const struct load *load, int fd);
 ssize_t lt_send (struct load_tls *tls, const struct msghdr *msg);
 ssize_t lt_receive (struct load_tls *tls, void *buf, size_t size);
 bool lt_has_more (const struct load_tls *tls);

@@ -9,13 +9,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -46,35 +44,16 @@ static const char help[] =
   "  --seconds S            how long (default: 1, if there is no --count)\n"
   "  --count N              so many requests in all\n"
   "  --structured           ask for structured replies\n"
-  "  --tls                  by STARTTLS; certificates are not looked at\n";
+  "  --tls                  by STARTTLS; the server's certificate is not\n"
+  "                         looked at\n"
+  "  --tls-certificates FOLDER   with client-cert.pem and client-key.pem,\n"
+  "                         for servers that ask for one\n";
 
 /* A histogram of latencies: 64 steps for each power of two of ns, which is
  * within 1.6 %. */
 #define STEPS 64
 static uint64_t histogram[64 * STEPS];
 static uint64_t longest;
-
-void
-load_die (const char *fs, ...)
-{
-  va_list args;
-
-  fprintf (stderr, "nbd-load: ");
-  va_start (args, fs);
-  vfprintf (stderr, fs, args);
-  va_end (args);
-  fputc ('\n', stderr);
-  exit (1);
-}
-
-uint64_t
-load_now (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
-}
 
 void
 load_count (uint64_t ns)
@@ -160,7 +139,7 @@ parse (int argc, char *argv[], struct load *load)
 {
   enum { UNIX, TCP, EXPORT, WRITE, FUA, FLUSH, APPEND, RANDOM, ZONE_SIZE,
          ZONE_PART, BLOCK_SIZE, OFFSET, LENGTH, DEPTH, CONNECTIONS, SECONDS,
-         COUNT, STRUCTURED, TLS, HELP };
+         COUNT, STRUCTURED, TLS, TLS_CERTIFICATES, HELP };
   static const struct option options[] = {
     [UNIX] = { "unix", required_argument, NULL, 1 + UNIX },
     [TCP] = { "tcp", required_argument, NULL, 1 + TCP },
@@ -182,6 +161,8 @@ parse (int argc, char *argv[], struct load *load)
     [COUNT] = { "count", required_argument, NULL, 1 + COUNT },
     [STRUCTURED] = { "structured", no_argument, NULL, 1 + STRUCTURED },
     [TLS] = { "tls", no_argument, NULL, 1 + TLS },
+    [TLS_CERTIFICATES] = { "tls-certificates", required_argument, NULL,
+                           1 + TLS_CERTIFICATES },
     [HELP] = { "help", no_argument, NULL, 1 + HELP },
     { NULL, 0, NULL, 0 },
   };
@@ -200,6 +181,7 @@ parse (int argc, char *argv[], struct load *load)
     case FLUSH: load->write = load->flush = true; break;
     case APPEND:
       load->write = load->append = load->structured = true;
+      load->context = "x-zbd:append";
       break;
     case RANDOM: load->random = true; break;
     case ZONE_SIZE: load->zone_size = parse_size ("zone-size", optarg); break;
@@ -218,6 +200,8 @@ parse (int argc, char *argv[], struct load *load)
       break;
     case STRUCTURED: load->structured = true; break;
     case TLS: load->tls = true; break;
+    case TLS_CERTIFICATES: load->tls = true; load->certificates = optarg;
+      break;
     case HELP:
       fputs (help, stdout);
       exit (0);

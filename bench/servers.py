@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The servers that speed.py compares.  Each has a file or image of SIZE of
-its own, of which the first half takes writes anywhere (conventional zones)
-and the second half is sequential zones where there are zones, and listens
-on a Unix socket, or on a TCP port of this machine.
+"""The servers that are compared.  Each has a file or image of its own, of
+which the first half takes writes anywhere (conventional zones) and the
+second half is sixteen sequential zones where there are zones.  It listens on a
+Unix socket, on a TCP port of this machine, or there with TLS.
 
 To add one: a class with argv() and, where a sequential zone does not take
 a second write by itself, renew().
@@ -16,59 +16,90 @@ import socket
 import subprocess
 import time
 
-SIZE = 1 << 30
-ZONE = 64 << 20
-HALF = SIZE // 2
+TRANSPORTS = ("unix", "tcp", "tls")
 
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Place:
+    """Where servers run: the build folder, the folder where the disks live
+    and how large they are, how clients reach them, and with TLS the folder
+    of its certificates."""
+
+    def __init__(self, build, folder, transport="unix", mib=1024):
+        self.build, self.folder = build, folder
+        self.transport = transport
+        self.size = mib << 20
+        self.half = self.size // 2
+        self.zone = self.half // 16
+        self.certificates = os.path.join(folder, "pki")
+        if transport == "tls" and not os.path.exists(self.certificates):
+            make_certificates(self.certificates)
+
+    def program(self, name):
+        """One of the build's own."""
+        return os.path.join(self.build, name)
+
+
 class Server:
     """A running server: cpu() in seconds, renew() before sequential writes.
 
-    build is the build folder, folder where the disk lives, tcp whether to
-    listen on a port.
+    role is what it is in a comparison: ours, a peer, or the ceiling.
     """
     name = None
     title = None
     program = None
+    role = "peer"
+    export = ""
+    transports = TRANSPORTS
+    patience = 20               # seconds until it listens
 
-    def __init__(self, build, folder, tcp):
-        self.build, self.folder = build, folder
-        self.disk = os.path.join(folder, self.name + ".disk")
-        self.socket = os.path.join(folder, self.name + ".sock")
-        self.port = free_port() if tcp else None
+    def __init__(self, place):
+        self.place = place
+        self.disk = os.path.join(place.folder, self.name + ".disk")
+        self.socket = os.path.join(place.folder, self.name + ".sock")
+        self.port = free_port() if place.transport != "unix" else None
         self.full = False       # the second half holds data
-        self.errors = open(os.path.join(folder, self.name + ".log"), "w+")
+        self.errors = open(os.path.join(place.folder, self.name + ".log"),
+                           "w+")
         self.make()
         self.process = subprocess.Popen(self.argv(), stdout=self.errors,
                                         stderr=self.errors)
-        self._wait()
-        self.pid = self.find_pid()
+        try:
+            self._wait()
+            self.pid = self.find_pid()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self.errors.close()
+            raise
 
     @classmethod
-    def missing(cls, build):
-        """What the machine lacks for it, or None."""
+    def missing(cls, place):
+        """Why it cannot be had, or None."""
         if shutil.which(cls.program) is None:
             return "%s is not installed" % cls.program
+        if place.transport not in cls.transports:
+            return "it does not do %s" % place.transport
         return None
 
     def make(self):
         with open(self.disk, "w") as f:
-            f.truncate(SIZE)
+            f.truncate(self.place.size)
 
     def renew(self):
         """Makes the second half as if it had never been written."""
         fd = os.open(self.disk, os.O_RDWR)
+        half = ctypes.c_int64(self.place.half)
         if libc.fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-                          ctypes.c_int64(HALF), ctypes.c_int64(HALF)) != 0:
+                          half, half) != 0:
             raise OSError(ctypes.get_errno(), "fallocate", self.disk)
         os.close(fd)
 
     def _wait(self):
-        deadline = time.time() + 20
+        deadline = time.time() + self.patience
         while time.time() < deadline:
             family, where = (socket.AF_INET, ("127.0.0.1", self.port)) \
                 if self.port else (socket.AF_UNIX, self.socket)
@@ -90,15 +121,17 @@ class Server:
     @property
     def uri(self):
         if self.port:
-            return "nbd://127.0.0.1:%d/%s" % (self.port, self.export)
+            return "nbd%s://127.0.0.1:%d/%s" % (
+                "s" if self.place.transport == "tls" else "", self.port,
+                self.export)
         return "nbd+unix:///%s?socket=%s" % (self.export, self.socket)
-
-    export = ""
 
     def where(self):
         """For nbd-load."""
         return (["--tcp", "127.0.0.1:%d" % self.port] if self.port
-                else ["--unix", self.socket]) + ["--export", self.export]
+                else ["--unix", self.socket]) + ["--export", self.export] + (
+            ["--tls-certificates", self.place.certificates]
+            if self.place.transport == "tls" else [])
 
     def cpu(self):
         """Processor time so far, user and system, all threads, and of
@@ -121,16 +154,28 @@ class Server:
 
 
 class Zoned(Server):
+    role = "ours"
+
     def _znbd(self, *args):
-        subprocess.run([os.path.join(self.build, "client/znbd"), *args],
+        subprocess.run([self.place.program("client/znbd"), *args],
                        check=True, stdout=subprocess.DEVNULL)
 
     def make(self):
-        self._znbd("create", "--size", str(SIZE), "--zone-size", str(ZONE),
-                   "--conventional", str(HALF // ZONE), self.disk)
+        p = self.place
+        self._znbd("create", "--size", str(p.size), "--zone-size",
+                   str(p.zone), "--conventional", str(p.half // p.zone),
+                   self.disk)
 
     def renew(self):
-        self._znbd("reset", "--all", self.uri)
+        import nbd              # zones by the plain command that resets them
+        h = nbd.NBD()
+        if self.place.transport == "tls":
+            h.set_tls(nbd.TLS_REQUIRE)
+            h.set_tls_verify_peer(False)
+        h.connect_uri(self.uri)
+        h.trim(self.place.half, self.place.half)
+        h.flush()
+        h.shutdown()
 
 
 class ZnbdServer(Zoned):
@@ -138,27 +183,32 @@ class ZnbdServer(Zoned):
     title = "znbd-server"
 
     @classmethod
-    def missing(cls, build):
-        path = os.path.join(build, "server/znbd-server")
+    def missing(cls, place):
+        path = place.program("server/znbd-server")
         return None if os.path.exists(path) else "%s is not built" % path
 
     def path(self):
-        return os.path.join(self.build, "server/znbd-server")
+        return self.place.program("server/znbd-server")
 
     def argv(self):
-        return [self.path(), "-f"] + (
+        argv = [self.path(), "-f"] + (
             ["-i", "127.0.0.1", "-p", str(self.port)] if self.port
-            else ["-U", self.socket]) + [self.disk]
+            else ["-U", self.socket])
+        if self.place.transport == "tls":
+            argv += ["--tls=require",
+                     "--tls-certificates=" + self.place.certificates]
+        return argv + [self.disk]
 
 
 class ZnbdOther(ZnbdServer):
     """Another build, to see what a change does."""
     name = "znbd-other"
     title = "the other znbd-server"
+    role = "peer"
 
     @classmethod
-    def missing(cls, build):
-        return Server.missing.__func__(cls, build)
+    def missing(cls, place):
+        return Server.missing.__func__(cls, place)
 
     def path(self):
         return self.program
@@ -168,9 +218,13 @@ class Nbdkit(Server):
     program = "nbdkit"
 
     def nbdkit(self, *plugin):
-        return ["nbdkit", "-f", "-t", "64"] + (
+        argv = ["nbdkit", "-f", "-t", "64"] + (
             ["-i", "127.0.0.1", "-p", str(self.port)] if self.port
-            else ["-U", self.socket]) + list(plugin)
+            else ["-U", self.socket])
+        if self.place.transport == "tls":
+            argv += ["--tls=require",
+                     "--tls-certificates=" + self.place.certificates]
+        return argv + list(plugin)
 
 
 class NbdkitFile(Nbdkit):
@@ -181,25 +235,70 @@ class NbdkitFile(Nbdkit):
         return self.nbdkit("file", self.disk)
 
 
+class NbdkitMemory(Nbdkit):
+    name = "nbdkit-memory"
+    title = "nbdkit memory"
+
+    def make(self):
+        pass
+
+    def argv(self):
+        return self.nbdkit("memory", str(self.place.size))
+
+    renew = Zoned.renew         # a trim gives its pages back
+
+
 class NbdkitZoned(Zoned, Nbdkit):
     name = "nbdkit-zoned"
     title = "nbdkit zoned"
+    role = "plugin"
 
     def argv(self):
         return self.nbdkit(
-            os.path.join(self.build, "plugin/.libs/nbdkit-zoned-plugin.so"),
+            self.place.program("plugin/.libs/nbdkit-zoned-plugin.so"),
             self.disk)
 
 
-class QemuNbd(Server):
+class Qemu(Server):
+    patience = 60               # with TLS it makes numbers first
+
+    def credentials(self):
+        return ["--object", "tls-creds-x509,id=tls,endpoint=server,"
+                "verify-peer=off,dir=" + self.place.certificates] \
+            if self.place.transport == "tls" else []
+
+
+class QemuNbd(Qemu):
     name = "qemu-nbd"
     title = "qemu-nbd"
     program = "qemu-nbd"
 
     def argv(self):
-        return ["qemu-nbd", "-f", "raw", "-t", "-e", "512"] + (
+        argv = ["qemu-nbd", "-f", "raw", "-t", "-e", "512"] + (
             ["-b", "127.0.0.1", "-p", str(self.port)] if self.port
-            else ["-k", self.socket]) + [self.disk]
+            else ["-k", self.socket]) + self.credentials()
+        if self.place.transport == "tls":
+            argv += ["--tls-creds", "tls"]
+        return argv + [self.disk]
+
+
+class QemuStorageDaemon(Qemu):
+    name = "qemu-storage-daemon"
+    title = "qemu-storage-daemon"
+    program = "qemu-storage-daemon"
+    export = "disk"
+
+    def argv(self):
+        server = "addr.type=inet,addr.host=127.0.0.1,addr.port=%d" % \
+            self.port if self.port else "addr.type=unix,addr.path=" + \
+            self.socket
+        if self.place.transport == "tls":
+            server += ",tls-creds=tls"
+        return ["qemu-storage-daemon", *self.credentials(),
+                "--blockdev", "driver=file,node-name=disk,filename=" +
+                self.disk, "--nbd-server", server + ",max-connections=0",
+                "--export", "type=nbd,id=export,node-name=disk,"
+                "writable=on,name=disk"]
 
 
 class NbdServer(Server):
@@ -209,14 +308,21 @@ class NbdServer(Server):
     export = "disk"
 
     def argv(self):
-        config = os.path.join(self.folder, "nbd-server.conf")
+        generic = "listenaddr = 127.0.0.1\nport = %d" % self.port \
+            if self.port else "unixsock = %s\nport = %d" % (
+                self.socket, free_port())
+        if self.place.transport == "tls":
+            generic += "\nforce_tls = true" + "".join(
+                "\n%sfile = %s" % (what, os.path.join(
+                    self.place.certificates, name)) for what, name in (
+                        ("cert", "server-cert.pem"),
+                        ("key", "server-key.pem"),
+                        ("cacert", "ca-cert.pem")))
+        config = os.path.join(self.place.folder, "nbd-server.conf")
         with open(config, "w") as f:
-            f.write("[generic]\n%s\n[disk]\nexportname = %s\n"
-                    "fixed = true\n" % (
-                        "listenaddr = 127.0.0.1\nport = %d" % self.port
-                        if self.port else "unixsock = %s\nport = %d" % (
-                            self.socket, free_port()), self.disk))
-        self.pidfile = os.path.join(self.folder, "nbd-server.pid")
+            f.write("[generic]\n%s\n[disk]\nexportname = %s\n" % (
+                generic, self.disk))
+        self.pidfile = os.path.join(self.place.folder, "nbd-server.pid")
         return ["nbd-server", "-C", config, "-p", self.pidfile]
 
     def find_pid(self):
@@ -236,11 +342,62 @@ class NbdServer(Server):
         return super().cpu()
 
 
-ALL = [ZnbdServer, NbdkitFile, NbdkitZoned, QemuNbd, NbdServer]
+class Echo(Server):
+    """No server: it has no disk and answers at once."""
+    name = "echo"
+    title = "the ceiling"
+    role = "ceiling"
+    transports = ("unix", "tcp")
+
+    @classmethod
+    def missing(cls, place):
+        if place.transport not in cls.transports:
+            return "it does not do %s" % place.transport
+        return None
+
+    def make(self):
+        pass
+
+    def renew(self):
+        pass
+
+    def argv(self):
+        return [self.place.program("bench/nbd-echo")] + (
+            ["--tcp", str(self.port)] if self.port
+            else ["--unix", self.socket])
+
+
+ALL = [ZnbdServer, NbdkitFile, NbdkitMemory, NbdkitZoned, QemuNbd,
+       QemuStorageDaemon, NbdServer, Echo]
+
+
+def start(classes, place, needed=()):
+    """Starts those that can be had, and says which cannot.  Ends with an
+    error where that is a needed one."""
+    running = []
+    try:
+        for cls in classes:
+            why = cls.missing(place)
+            if why and cls.name in needed:
+                raise SystemExit("%s: %s" % (cls.title, why))
+            if why:
+                print("without %s: %s" % (cls.title, why), flush=True)
+                continue
+            running.append(cls(place))
+    except BaseException:
+        stop(running)
+        raise
+    return running
+
+
+def stop(running):
+    for server in running:
+        server.stop()
 
 
 def make_certificates(folder):
-    """A certificate of a server, and its authority's, by certtool."""
+    """Certificates of a server and a client, and their authority's, by
+    certtool."""
     def certtool(*args):
         subprocess.run(["certtool", *args], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -248,17 +405,18 @@ def make_certificates(folder):
     def path(name):
         return os.path.join(folder, name)
 
+    by_ca = ["--generate-certificate", "--load-ca-certificate",
+             path("ca-cert.pem"), "--load-ca-privkey", path("ca-key.pem")]
     os.mkdir(folder)
     for name, lines, by in (
             ("ca", "cn = znbd bench\nca\ncert_signing_key\n",
              ["--generate-self-signed"]),
             ("server", "cn = localhost\ndns_name = localhost\n"
-             "tls_www_server\nsigning_key\nencryption_key\n",
-             ["--generate-certificate", "--load-ca-certificate",
-              path("ca-cert.pem"), "--load-ca-privkey",
-              path("ca-key.pem")])):
+             "ip_address = 127.0.0.1\ntls_www_server\n", by_ca),
+            ("client", "cn = client\ntls_www_client\n", by_ca)):
         with open(path(name + ".template"), "w") as f:
-            f.write(lines + "expiration_days = 7\n")
+            f.write(lines + "signing_key\nencryption_key\n"
+                    "expiration_days = 7\n")
         certtool("--generate-privkey", "--key-type", "rsa", "--outfile",
                  path(name + "-key.pem"))
         certtool(*by, "--load-privkey", path(name + "-key.pem"),

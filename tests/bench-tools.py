@@ -5,8 +5,12 @@ are told, and that what goes wrong is an error and never a figure."""
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
+import time
+import xml.dom.minidom
 
 from harness import (Nbdkit, TAP, ZnbdServer, connect, run, top_builddir,
                      top_srcdir)
@@ -145,23 +149,94 @@ with ZnbdServer("-r", MEMORY) as server:
         status, r, err = load(server, *wrong)
         tap.ok(status == 1 and why in err, "refused: " + " ".join(wrong), err)
 
-if shutil.which("nbdkit"):
-    out = os.path.join(tap.tmp, "out.json")
-    speed = [os.path.join(top_srcdir, "bench/speed.py"), "--rounds", "2",
-             "--seconds", "0.05", "--servers", "znbd,nbdkit-file",
-             "--folder", tap.tmp, "--json", out]
-    python = os.environ.get("PYTHON", "/usr/bin/python3")
-    status, text, err = run(python, *speed, "--cases", "4k, depth (1|32)$")
-    tap.equal(status, 0, "servers are compared")
-    tap.like(text, r"\| random read 4k, depth 1 \| znbd-server \| [\d.]+ \(",
-             "with a table")
-    with open(out) as f:
-        results = json.load(f)["results"]
-    tap.equal(len(results), 2 * 2 * 5, "and every single result")
-    tap.ok(all(x["cpu_us"] > 0 for x in results), "and the servers' time")
-    tap.equal([n for n in os.listdir(tap.tmp) if n.startswith("znbd-bench")],
-              [], "nothing stays behind")
-    status, text, err = run(python, *speed, "--servers", "znbd,apache")
-    tap.ok(status == 2 and "there is no server apache" in err,
-           "an unknown server is an error", err)
+# ---- the ceiling ----
+
+e = subprocess.Popen([os.path.join(top_builddir, "bench/nbd-echo"), "--unix",
+                      tap.path("echo")])
+while not os.path.exists(tap.path("echo")):
+    time.sleep(0.01)
+for options in (["--random"], ["--write", "--block-size", "300k"],
+                ["--random", "--connections", "20", "--depth", "3"]):
+    status, out, err = run(nbd_load, "--unix", tap.path("echo"), "--count",
+                           "500", *options)
+    tap.equal((status, err), (0, ""), "nbd-echo answers: " +
+              " ".join(options))
+e.terminate()
+e.wait()
+
+# ---- reports ----
+
+with ZnbdServer("memory:4G,zone-size=1M,conventional=3") as server:
+    load(server, "--write", "--offset", "3M", "--zone-size", "1M",
+         "--zone-part", "8k", "--length", "2G")
+
+    def report(*args):
+        status, out, err = run(os.path.join(top_builddir, "bench/nbd-report"),
+                               *args)
+        return json.loads(out) if status == 0 else err
+
+    r = report(server.socket, "2")
+    tap.equal((r["zones"], len(r["ms"])), (4096, 2), "a report is timed")
+    x = report("--extended", server.socket, "2")
+    tap.like(x["way"], "extended headers over", "by extended headers too")
+    tap.equal(x["sum"], r["sum"], "and they are the same zones")
+    load(server, "--write", "--offset", "3G", "--zone-size", "1M",
+         "--count", "1")
+    tap.ok(report(server.socket, "1")["sum"] != r["sum"],
+           "other zones are told apart")
+
+# ---- the comparisons ----
+
+python = os.environ.get("PYTHON", "/usr/bin/python3")
+some = "znbd,nbdkit-file"
+speed = [python, os.path.join(top_srcdir, "bench/speed.py"), "--rounds", "2",
+         "--seconds", "0.05", "--servers", some, "--folder", tap.tmp,
+         "--json", tap.path("out.json")]
+status, text, err = run(*speed, "--cases", "4k, depth (1|32)$")
+tap.equal(status, 0, "servers are compared")
+tap.like(text, r"\| random read 4k, depth 1 \| znbd-server \| [\d.]+ \(",
+         "with a table")
+with open(tap.path("out.json")) as f:
+    results = json.load(f)["results"]
+tap.equal(len(results), 2 * 2 * 5, "and every single result")
+tap.ok(all(x["cpu_us"] > 0 for x in results), "and the servers' time")
+status, text, err = run(*speed, "--servers", "znbd,apache")
+tap.ok(status == 2 and "there is no server apache" in err,
+       "an unknown server is an error", err)
+
+bench = [python, os.path.join(top_srcdir, "bench/bench.py"), "--rounds", "1",
+         "--seconds", "0.02", "--mib", "64", "--zones", "200", "--folder",
+         tap.tmp, "--disk", tap.tmp, "--json", tap.path("bench.json"),
+         "--svg", tap.path("bench.svg"), "--cpus",
+         ",".join(str(n) for n in sorted(os.sched_getaffinity(0))[:2])]
+servers = "znbd,nbdkit-file,nbdkit-zoned,echo"
+if not shutil.which("certtool") or not shutil.which("fio"):
+    bench += ["--parts", "unix,append,tcp,plugin,durable,report,memory,scale"]
+status, text, err = run(*bench, "--servers", servers)
+tap.equal(status, 0, "make bench's whole comparison, short")
+tap.diag(err if status else "")
+rows = [line for line in text.splitlines() if re.match(r"\|.*\| (≥|≤|[a-zA-Z/ ]"
+        r"*[≥≤]) ?[\d.]+.*\| (yes|\*\*no\*\*)", line)]
+tap.ok(len(rows) >= 35, "each row of what is wanted is judged", text)
+tap.ok("not measured" not in text.split("were not measured")[0] and
+       " 0 were not measured" in text, "none is left out", text)
+with open(tap.path("bench.json")) as f:
+    raw = json.load(f)
+tap.equal({r["part"] for r in raw["results"]} - {"tls", "fio"},
+          {"unix", "append", "tcp", "plugin", "durable"},
+          "single results are of all parts")
+tap.equal({f["figure"] for f in raw["figures"]},
+          {"report", "memory", "scale"}, "and all figures")
+tap.equal({c for f in raw["figures"] if f["figure"] == "report"
+           for c in [f["result"]["zones"]]}, {200}, "of as many zones")
+svg = xml.dom.minidom.parse(tap.path("bench.svg"))
+tap.ok(len(svg.getElementsByTagName("title")) > 60,
+       "the plot is SVG with bars that say what they are")
+status, text, err = run(*bench, "--parts", "unix,nothing")
+tap.ok(status == 2 and "there is no part nothing" in err,
+       "an unknown part is an error", err)
+status, text, err = run(*bench, "--cpus", "5000")
+tap.ok(status == 2 and "--cpus 5000" in err, "so is a processor", err)
+tap.equal([n for n in os.listdir(tap.tmp) if n.startswith("znbd-bench")],
+          [], "nothing stays behind")
 tap.done_testing()

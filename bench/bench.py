@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""znbd-server beside other NBD servers: everything that it wants to reach.
+
+All figures of one run: tables with medians, their spread, what is wanted and
+whether it is reached; each single result as JSON; and a plot.  "make bench"
+runs it in the build folder and takes about ten minutes.  For one question,
+see speed.py.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import figures
+import plot
+import servers
+from compare import Case, K, fio, load, measure, raw, pin, spread
+from wanted import (Row, ceiling, cpu, fair, latency, print_figures,
+                    print_rows, rate)
+
+MAIN = ("znbd", "nbdkit-file", "nbdkit-memory", "qemu-nbd",
+        "qemu-storage-daemon", "nbd-server", "echo")
+
+
+class Part:
+    """Cases that share how clients reach the servers, and where the disks
+    are; checks are by case."""
+
+    def __init__(self, name, title, transport, client, names, checks,
+                 disk=False):
+        self.name, self.title, self.transport = name, title, transport
+        self.client, self.names, self.disk = client, names, disk
+        self.checks = checks    # [(Case, [Check], {Row's arguments})]
+
+    @property
+    def cases(self):
+        return [case for case, _, _ in self.checks]
+
+    def serves(self, case, server):
+        """The ceiling answers small requests; appends are ours."""
+        if server.role == "ceiling":
+            return case.bs <= 4 * K and case.op != "append"
+        return case.op != "append" or server.role == "ours"
+
+
+def unix_part():
+    fast = [rate(3), cpu(0.33), ceiling(0.5)]
+    checks = [
+        (Case("read", 4 * K, 1), [latency(0.8), ceiling(0.7)], {}),
+        (Case("read", 4 * K, 32), fast, {}),
+        (Case("read", 4 * K, 128), fast, {}),
+        (Case("write", 4 * K, 1), [latency(0.8), ceiling(0.7)], {}),
+        (Case("write", 4 * K, 32), fast, {}),
+        (Case("read", 256 * K, 16), [rate(1.5), cpu(0.6)], {}),
+        (Case("write", 256 * K, 16), [rate(1.5), cpu(0.6)], {}),
+        (Case("read", 4 * K, 4, 16), [rate(3), fair(0.5)], {}),
+        (Case("read", 4 * K, 4, 256), [rate(3), fair(0.5)], {}),
+    ]
+    return Part("unix", "Unix socket", "unix", load, MAIN, checks)
+
+
+def append_part():
+    checks = []
+    for size, limit in ((4, 0.5), (64, 0.9)):
+        plain = Case("write", size * K, 32)
+        checks += [(plain, [], {}),
+                   (Case("append", size * K, 4, 8), [rate(limit)],
+                    {"other": (plain, "znbd")})]
+    return Part("append", "Appends of 8 writers to one zone, against one "
+                "writer's plain writes", "unix", load, ("znbd",), checks)
+
+
+def tcp_part():
+    fast = [rate(3), cpu(0.33), ceiling(0.5)]
+    return Part("tcp", "TCP", "tcp", load, MAIN, [
+        (Case("read", 4 * K, 32, what=", TCP"), fast, {}),
+        (Case("read", 4 * K, 128, what=", TCP"), fast, {})])
+
+
+def tls_part():
+    return Part("tls", "TLS over TCP", "tls", load, MAIN, [
+        (Case("read", 4 * K, 32, what=", TLS"), [rate(1.5)], {}),
+        (Case("write", 4 * K, 32, what=", TLS"), [rate(1.5)], {}),
+        (Case("read", 256 * K, 16, what=", TLS"), [rate(1.5)], {}),
+        (Case("write", 256 * K, 16, what=", TLS"), [rate(1.5)], {})])
+
+
+def fio_part():
+    return Part("fio", "fio with libnbd", "unix", fio, MAIN[:-1], [
+        (Case("read", 4 * K, 32, what=", fio"), [rate(1.1)], {}),
+        (Case("write", 4 * K, 32, what=", fio"), [rate(1.1)], {})])
+
+
+def plugin_part():
+    ours = {"ours": "nbdkit-zoned", "peers": ("nbdkit-file",)}
+    cases = [Case("read", 4 * K, 1), Case("read", 4 * K, 32),
+             Case("write", 4 * K, 1), Case("write", 4 * K, 32),
+             Case("read", 256 * K, 16), Case("write", 256 * K, 16)]
+    return Part("plugin", "nbdkit with the plugin", "unix", load,
+                ("nbdkit-zoned", "nbdkit-file"),
+                [(c, [rate(1)], ours) for c in cases])
+
+
+def durable_part():
+    fua = Case("write", 4 * K, 1, 16, sync="fua")
+    flush = Case("write", 4 * K, 1, 16, sync="flush")
+    other = {"other": (fua, "nbdkit-file")}
+    return Part("durable", "Durable writes of 16 writers", "unix", load,
+                ("znbd", "nbdkit-file"),
+                [(fua, [rate(2)], other), (flush, [rate(2)], other)],
+                disk=True)
+
+
+PARTS = [f() for f in (unix_part, append_part, tcp_part, tls_part, fio_part,
+                       plugin_part, durable_part)]
+FIGURES = ("report", "memory", "scale")
+
+
+def out(line=""):
+    print(line, flush=True)
+
+
+def first_line(*argv):
+    """Of what a program says of its version."""
+    try:
+        p = subprocess.run(argv, stdout=subprocess.PIPE, text=True,
+                           stderr=subprocess.STDOUT)
+        return p.stdout.splitlines()[0].strip()
+    except (OSError, IndexError):
+        return None
+
+
+def machine(cpus):
+    model = "unknown"
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {"processor": model, "processors": os.cpu_count(),
+            "pinned_to": sorted(cpus), "kernel": platform.release(),
+            "load_before": os.getloadavg()[0],
+            "versions": {p: first_line(p, "--version") for p in (
+                "nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio")}}
+
+
+def file_system(folder):
+    p = subprocess.run(["stat", "-f", "-c", "%T", folder], text=True,
+                       stdout=subprocess.PIPE)
+    return p.stdout.strip()
+
+
+def run_part(part, args):
+    """Its results, by case and server."""
+    cases = [c for c in part.cases if re.search(args.cases, c.name)]
+    names = [n for n in part.names if n in args.servers]
+    if not cases or not names:
+        return {}
+    folder = tempfile.mkdtemp(dir=args.disk if part.disk else args.folder,
+                              prefix="znbd-bench.")
+    running = []
+    try:
+        place = servers.Place(args.build, folder, part.transport, args.mib)
+        running = servers.start(
+            [s for s in servers.ALL if s.name in names], place)
+        return measure(running, cases, part.client, args.rounds,
+                       args.seconds, part.serves)
+    finally:
+        servers.stop(running)
+        shutil.rmtree(folder)
+
+
+def print_part(results):
+    """Every server of its cases."""
+    out("| case | server | requests/s | CPU, us | median latency, us "
+        "| slowest connection |")
+    out("|---|---|---|---|---|---|")
+    last = None
+    for (case, name), r in results.items():
+        out("| %s | %s | %s | %s | %s | %s |" % (
+            case.name if case is not last else "", name, spread(r, "rate"),
+            spread(r, "cpu"), spread(r, "p50"), spread(r, "slowest")
+            if case.connections > 1 and r[0].slowest is not None else ""))
+        last = case
+    out()
+
+
+def run_figures(args, raw_figures):
+    """Those of znbd-server alone."""
+    folder = tempfile.mkdtemp(dir=args.folder, prefix="znbd-bench.")
+    found, lines = [], []
+    place = servers.Place(args.build, folder, mib=args.mib)
+    try:
+        if "report" in args.parts:
+            found += figures.reports(place, raw_figures, args.zones, 11)
+        if "memory" in args.parts:
+            found += figures.memory(place, raw_figures, args.zones * 10, 200)
+        if "scale" in args.parts:
+            lines = figures.scale(
+                place, raw_figures,
+                [1, 1000, args.zones, 10 * args.zones],
+                args.seconds, max(args.rounds // 2, 1))
+    finally:
+        shutil.rmtree(folder)
+    return found, lines
+
+
+def parse():
+    parts = [p.name for p in PARTS] + list(FIGURES)
+    names = [s.name for s in servers.ALL]
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--parts", default=",".join(parts),
+                   help="(default: %(default)s)")
+    p.add_argument("--cases", default="", metavar="REGEX",
+                   help="those whose name matches")
+    p.add_argument("--servers", default=",".join(names),
+                   help="(default: %(default)s)")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=0.4,
+                   help="of a run (default: 0.4)")
+    p.add_argument("--mib", type=int, default=1024,
+                   help="of each server's disk (default: 1024)")
+    p.add_argument("--zones", type=int, default=100000,
+                   help="of the reports; memory and scale go to ten times "
+                   "as many (default: %(default)s)")
+    p.add_argument("--cpus", default="0,1",
+                   help="processors that clients and servers share "
+                   "(default: 0,1)")
+    p.add_argument("--folder", default="/dev/shm",
+                   help="where the disks are (default: /dev/shm)")
+    p.add_argument("--disk", default="/var/tmp", metavar="FOLDER",
+                   help="a folder on a disk, for durable writes "
+                   "(default: /var/tmp)")
+    p.add_argument("--json", metavar="FILE", default="bench.json",
+                   help="each single result (default: %(default)s)")
+    p.add_argument("--svg", metavar="FILE", default="bench.svg",
+                   help="the plot (default: %(default)s)")
+    args = p.parse_args()
+    for given, known, what in ((args.parts, parts, "part"),
+                               (args.servers, names, "server")):
+        for name in given.split(","):
+            if name not in known:
+                p.error("there is no %s %s; there are %s" % (
+                    what, name, ", ".join(known)))
+    args.parts = args.parts.split(",")
+    args.servers = args.servers.split(",")
+    try:
+        args.pinned = {int(c) for c in args.cpus.split(",")}
+        pin(args.pinned)
+    except (ValueError, OSError) as e:
+        p.error("--cpus %s: %s" % (args.cpus, e))
+    if args.rounds < 1 or args.seconds <= 0 or args.zones < 100 or \
+            args.mib < 64 or args.mib % 32:
+        p.error("--rounds and --seconds are to be positive, --zones at "
+                "least 100, --mib at least 64 and a multiple of 32")
+    args.build = os.environ.get("abs_top_builddir", os.getcwd())
+    return args
+
+
+def main():
+    args = parse()
+    # Servers and gigabytes are not to stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    about = machine(args.pinned)
+    out("%s, %d processors, Linux %s; client and server share processors %s; "
+        "load before: %.2f.  %d rounds of %g s." % (
+            about["processor"], about["processors"], about["kernel"],
+            ", ".join(map(str, about["pinned_to"])), about["load_before"],
+            args.rounds, args.seconds))
+    out()
+    since, rows, results_of, all_raw, raw_figures = time.time(), [], {}, [], []
+    for part in PARTS:
+        if part.name not in args.parts:
+            continue
+        if part.disk:
+            out("Durable writes go to a disk with %s." %
+                file_system(args.disk))
+        results = run_part(part, args)
+        results_of[part.name] = results
+        all_raw += [dict(r, part=part.name) for r in raw(results)]
+        for case, checks, more in part.checks:
+            if checks and any(c is case for c, _ in results):
+                rows.append(Row(case.name if part.name != "plugin" else
+                                "plugin: " + case.name, results, case,
+                                checks, **more))
+    found, lines = [], []
+    if set(args.parts) & set(FIGURES):
+        found, lines = run_figures(args, raw_figures)
+
+    out("## What is wanted")
+    out()
+    counts = print_rows(rows, out)
+    if found:
+        for met, n in print_figures(found, out).items():
+            counts[met] += n
+    if lines:
+        out("## Many zones")
+        out()
+        for line in lines:
+            out(line)
+        out()
+    for part in PARTS:
+        if results_of.get(part.name):
+            out("## %s" % part.title)
+            out()
+            print_part(results_of[part.name])
+    out("%d figures are met, %d are not, %d were not measured; %d s." % (
+        counts[True], counts[False], counts[None], time.time() - since))
+
+    about["load_after"] = os.getloadavg()[0]
+    with open(args.json, "w") as f:
+        json.dump({"machine": about, "rounds": args.rounds,
+                   "seconds": args.seconds, "results": all_raw,
+                   "figures": raw_figures,
+                   "met": {str(k): v for k, v in counts.items()}}, f,
+                  indent=1)
+    with open(args.svg, "w") as f:
+        f.write(plot.svg(results_of, about))
+    print("each single result: %s; plot: %s" % (args.json, args.svg))
+
+
+main()
