@@ -133,6 +133,15 @@ class Server:
             ["--tls-certificates", self.place.certificates]
             if self.place.transport == "tls" else [])
 
+    def letters(self):
+        """nbdkit's options for how it listens, which znbd-server has too."""
+        argv = ["-i", "127.0.0.1", "-p", str(self.port)] if self.port \
+            else ["-U", self.socket]
+        if self.place.transport == "tls":
+            argv += ["--tls=require",
+                     "--tls-certificates=" + self.place.certificates]
+        return argv
+
     def cpu(self):
         """Processor time so far, user and system, all threads, and of
         child processes that have ended."""
@@ -191,13 +200,7 @@ class ZnbdServer(Zoned):
         return self.place.program("server/znbd-server")
 
     def argv(self):
-        argv = [self.path(), "-f"] + (
-            ["-i", "127.0.0.1", "-p", str(self.port)] if self.port
-            else ["-U", self.socket])
-        if self.place.transport == "tls":
-            argv += ["--tls=require",
-                     "--tls-certificates=" + self.place.certificates]
-        return argv + [self.disk]
+        return [self.path(), "-f", *self.letters(), self.disk]
 
 
 class ZnbdOther(ZnbdServer):
@@ -218,13 +221,7 @@ class Nbdkit(Server):
     program = "nbdkit"
 
     def nbdkit(self, *plugin):
-        argv = ["nbdkit", "-f", "-t", "64"] + (
-            ["-i", "127.0.0.1", "-p", str(self.port)] if self.port
-            else ["-U", self.socket])
-        if self.place.transport == "tls":
-            argv += ["--tls=require",
-                     "--tls-certificates=" + self.place.certificates]
-        return argv + list(plugin)
+        return ["nbdkit", "-f", "-t", "64", *self.letters(), *plugin]
 
 
 class NbdkitFile(Nbdkit):
