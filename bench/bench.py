@@ -154,9 +154,9 @@ def machine(cpus):
 
 
 def file_system(folder):
-    p = subprocess.run(["stat", "-f", "-c", "%T", folder], text=True,
+    p = subprocess.run(["df", "--output=fstype", folder], text=True,
                        stdout=subprocess.PIPE)
-    return p.stdout.strip()
+    return p.stdout.split()[-1]
 
 
 def run_part(part, args):
@@ -203,7 +203,8 @@ def run_figures(args, raw_figures):
         if "report" in args.parts:
             found += figures.reports(place, raw_figures, args.zones, 11)
         if "memory" in args.parts:
-            found += figures.memory(place, raw_figures, args.zones * 10, 200)
+            found += figures.memory(place, raw_figures, args.zones * 10,
+                                    max(20, min(200, args.zones // 500)))
         if "scale" in args.parts:
             lines = figures.scale(
                 place, raw_figures,
@@ -282,8 +283,9 @@ def main():
         if part.name not in args.parts:
             continue
         if part.disk:
-            out("Durable writes go to a disk with %s." %
+            out("Durable writes go to a file on %s." %
                 file_system(args.disk))
+            out()
         results = run_part(part, args)
         results_of[part.name] = results
         all_raw += [dict(r, part=part.name) for r in raw(results)]
@@ -298,7 +300,8 @@ def main():
 
     out("## What is wanted")
     out()
-    counts = print_rows(rows, out)
+    counts = print_rows(rows, out) if rows else dict.fromkeys(
+        (True, False, None), 0)
     if found:
         for met, n in print_figures(found, out).items():
             counts[met] += n

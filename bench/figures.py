@@ -29,6 +29,7 @@ class Served:
         base = os.path.join(place.folder, "figure%d" % Served.count)
         self.place, self.zones, self.zone_size = place, zones, zone_size
         self.image, self.socket = base + ".zbd", base + ".sock"
+        self.uri = "nbd+unix:///?socket=" + self.socket
         subprocess.run([place.program("client/znbd"), "create", "--size",
                         str(zones * zone_size), "--zone-size",
                         str(zone_size), "--conventional", str(conventional),
@@ -122,17 +123,24 @@ def memory(place, raw, zones, connections):
         after = small.resident()
     with Served(place, zones, M) as large:
         opened = large.resident()
+        subprocess.run([place.program("client/znbd"), "finish", "--zone",
+                        "0-%d" % (zones - 1), large.uri], check=True,
+                       stdout=subprocess.DEVNULL)
+        changed = large.resident()
         large.report(1)
         reported = large.resident()
-    zone = (reported - nothing) * 1024 / (zones - 16)
+    zone = (changed - nothing) * 1024 / (zones - 16)
     for name, value in (("idle", nothing), ("idle, %d zones" % zones, opened),
+                        ("each zone finished", changed),
                         ("after a report", reported),
                         ("connections", few), ("used connections", busy),
                         ("when they are gone", after)):
         raw.append({"figure": "memory", "what": name, "KiB": value})
     figures.append(Figure("memory, idle", nothing / 1024, 16, "MiB"))
     figures.append(Figure("memory of a zone, of %d" % zones, zone, 64, "B",
-                          "all resident memory, after a report"))
+                          "all of which were finished; with a report's "
+                          "buffers %s MiB more" % short(
+                              (reported - changed) / 1024)))
     for what, value in (("", few), (" that has done work", busy)):
         figures.append(Figure("memory of an idle connection" + what,
                               (value - nothing) / connections, 256, "KiB",
@@ -147,7 +155,7 @@ def hold_connections(served, n, use):
     handles = []
     for _ in range(n):
         h = nbd.NBD()
-        h.connect_uri("nbd+unix:///?socket=" + served.socket)
+        h.connect_uri(served.uri)
         handles.append(h)
     if use:
         for h in handles:
@@ -176,7 +184,7 @@ def empty(served):
     freed what they had."""
     import nbd
     h = nbd.NBD()
-    h.connect_uri("nbd+unix:///?socket=" + served.socket)
+    h.connect_uri(served.uri)
     h.trim(served.place.half, 0)
     h.flush()
     h.shutdown()

@@ -141,7 +141,7 @@ connect_client (bool append)
   conn_new (&loop, fds[1]);
   memcpy (hello, &flags, sizeof flags);
   if (append) {
-    n += put_option (hello + n, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    n += put_option (hello + n, NBD_OPT_STRUCTURED_REPLY, "", 0);
     n += put_option (hello + n, NBD_OPT_SET_META_CONTEXT, context,
                      sizeof context - 1);
     answers += 3 * reply + sizeof (uint32_t) + strlen ("x-zbd:append");
