@@ -412,6 +412,7 @@ ends (void **state)
   disk = connect_to (&s);
   assert_int_equal (znbd_append (disk, 3, b, B, 0, NULL), 0);
   kill (s.pid, SIGSTOP);
+  assert_int_equal (waitpid (s.pid, &status, WUNTRACED), s.pid);
   for (i = 0; i < N; ++i)
     assert_true (append (disk, 3, &b[i]) > 0);
   kill (s.pid, SIGKILL);
