@@ -332,7 +332,7 @@ start (struct copy *c)
 {
   const unsigned n = count_threads (c);
   unsigned i;
-  int r;
+  int r = 0;
 
   c->npieces = count_pieces (c, n);
   memset (&threads, 0, sizeof threads);
