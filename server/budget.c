@@ -3,11 +3,12 @@
  *
  * Nobody who waits for memory waits for ever.  Requests under way end by
  * themselves, but for writes ahead of their zone's pointer, which may hold
- * five eighths of the budget at most; and FLOOR is every connection's own.
- * What has ended is held until its client takes the reply: who takes none
- * gets no more, and is dropped while memory is short.  The last quarter of
- * the budget is for connections that hold no more than FLOOR: a few that
- * ask for much do not take it all.
+ * five eighths of the budget at most; and FLOOR is every connection's own,
+ * of which nothing counts.  A write is held until its client has sent its
+ * payload, and what has ended until its client takes the reply: who does
+ * so too slowly gets no more, and is dropped while memory is short.  The
+ * last quarter of the budget is for connections that hold no more than
+ * FLOOR: a few that ask for much do not take it all.
  *
  * A loop counts what its requests hold by itself, and adds it to the common
  * sum a STEP at a time, so that loops do not fight for a cache line.
@@ -26,15 +27,17 @@
 
 #define STEP (INT64_C (1) << 20)
 
-/* A connection that has taken nothing of a send for so long gets no more
- * memory, and after so long it goes where others need what it holds. */
+/* A connection that needs longer than this for so many bytes of a reply gets
+ * no more memory, and one that needs as long as that for a reply or a
+ * payload goes where others need what it holds. */
+#define PACE (64u << 10)
 #define STUCK_MS 1000
 #define HOARDING_MS 10000
 
 /* Set before there are loops. */
 static int64_t budget = BUDGET_DEFAULT;
 
-/* What all loops hold, within a STEP for each of them. */
+/* What all loops hold above FLOOR, within a STEP for each of them. */
 static _Atomic int64_t total;
 
 void
@@ -54,20 +57,48 @@ publish (struct loop *loop)
   }
 }
 
+/* What of it is not the connection's own. */
+static int64_t
+above_floor (int64_t bytes)
+{
+  return bytes > FLOOR ? bytes - FLOOR : 0;
+}
+
+static void
+add (struct conn *c, int64_t bytes)
+{
+  int64_t before = above_floor (c->charged);
+
+  c->charged += bytes;
+  c->loop->charged += above_floor (c->charged) - before;
+  publish (c->loop);
+}
+
 void
 budget_charge (struct conn *c, size_t bytes)
 {
-  c->charged += bytes;
-  c->loop->charged += bytes;
-  publish (c->loop);
+  add (c, bytes);
 }
 
 void
 budget_release (struct conn *c, size_t bytes)
 {
-  c->charged -= bytes;
-  c->loop->charged -= bytes;
-  publish (c->loop);
+  add (c, -(int64_t) bytes);
+}
+
+void
+pace_begin (struct pace *p, uint64_t now)
+{
+  p->since = now;
+  p->bytes = 0;
+}
+
+void
+pace_moved (struct pace *p, size_t bytes, uint64_t now)
+{
+  p->bytes += bytes;
+  if (p->bytes >= PACE)
+    pace_begin (p, now);
 }
 
 static bool
@@ -78,9 +109,9 @@ has_room (int64_t bytes)
 }
 
 static bool
-is_stuck (const struct conn *c, uint64_t now, uint64_t ms)
+takes_longer (const struct pace *p, uint64_t now, uint64_t ms)
 {
-  return c->sending && now >= c->send_since + ms;
+  return now >= p->since + ms;
 }
 
 bool
@@ -92,7 +123,7 @@ budget_allows (struct conn *c, uint64_t bytes)
     return false;
   if (c->charged + n <= FLOOR)
     return true;
-  if (is_stuck (c, c->loop->now, STUCK_MS))
+  if (c->sending && takes_longer (&c->send_pace, c->loop->now, STUCK_MS))
     return false;
   if (has_room (c->charged <= FLOOR ? n : n + budget / 4))
     return true;
@@ -135,5 +166,6 @@ bool
 budget_is_hoarder (const struct conn *c, uint64_t now)
 {
   return c->charged > FLOOR && !has_room (NBD_MAX_DATA) &&
-    is_stuck (c, now, HOARDING_MS);
+    ((c->sending && takes_longer (&c->send_pace, now, HOARDING_MS)) ||
+     (c->filling && takes_longer (&c->fill_pace, now, HOARDING_MS)));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How much memory requests may hold: those of one connection, and those of
- * all.  A connection at a bound is not read from; nothing fails. */
+ * all; what is every connection's own is not counted there.  A connection at
+ * a bound is not read from; nothing fails. */
 
 #ifndef SERVER_BUDGET_H
 #define SERVER_BUDGET_H
@@ -40,6 +41,15 @@ bool budget_retry (struct loop *loop);
 
 /* The connection goes. */
 void budget_forget (struct conn *c);
+
+/* How fast a peer takes a reply or sends a payload; until it has moved PACE
+ * bytes what it holds of memory may be held up. */
+struct pace {
+  uint64_t since;               /* ms: when bytes was last 0 */
+  size_t bytes;
+};
+void pace_begin (struct pace *p, uint64_t now);
+void pace_moved (struct pace *p, size_t bytes, uint64_t now);
 
 /* Whether the connection has to go, so that others may have its memory. */
 bool budget_is_hoarder (const struct conn *c, uint64_t now);

@@ -8,7 +8,7 @@
  *
  * Memory is bounded: a connection whose requests hold much, or one that
  * would take more than is left of what all may hold, is not read from until
- * there is room, see budget.h.  Parked writes are bounded to less, and what
+ * there is room, see budget.c.  Parked writes are bounded to less, and what
  * is not parked ends by itself, so the write that fills a gap is always
  * read.
  */
@@ -357,7 +357,7 @@ conn_send (struct conn *c)
   unsigned n = 0, i;
   size_t length = 0;
 
-  c->send_since = c->loop->now;
+  pace_begin (&c->send_pace, c->loop->now);
   c->send_msg.msg_iov = c->send_iov;
   if (c->tls && conn_tls_is_begun (c)) {
     if (conn_tls_encrypt (c))
@@ -446,7 +446,7 @@ send_done (struct ring_op *op, int res)
   if (!failed && c->phase != CONN_DEAD &&
       advance (&c->send_msg, res > 0 ? res : 0)) {
     if (res > 0)
-      c->send_since = loop_now ();
+      pace_moved (&c->send_pace, res, loop_now ());
     submit_send (c);
     return;
   }
@@ -476,6 +476,7 @@ received (struct conn *c, size_t n)
       direct = n;
     c->payload_left -= direct;
     n -= direct;
+    pace_moved (&c->fill_pace, direct, c->loop->now);
   }
   c->in_end += n;
 }
@@ -576,6 +577,7 @@ take_payload (struct conn *c)
     memcpy (req->buf + req->length - c->payload_left, c->in + c->in_start, n);
   c->in_start += n;
   c->payload_left -= n;
+  pace_moved (&c->fill_pace, n, c->loop->now);
 }
 
 /* Parses what has come as far as may be.  Returns true where more is to be

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "budget.h"
 #include "disk.h"
 #include "exports.h"
 #include "protocol.h"
@@ -129,6 +130,7 @@ struct conn {
   size_t in_start, in_end;
   struct request *filling;      /* its payload is being received */
   uint64_t payload_left;
+  struct pace fill_pace;
   bool large_ahead;             /* the last payload was large */
   uint64_t skip;                /* bytes of an option that is too large */
 
@@ -137,7 +139,7 @@ struct conn {
   struct msghdr send_msg;
   struct iovec send_iov[SEND_IOV];
   bool sending;
-  uint64_t send_since;          /* ms: when something of it was taken last */
+  struct pace send_pace;        /* of the send under way */
   struct request *replies, **replies_tail;      /* to be sent */
   struct request *sent;         /* in the send under way */
   uint8_t *out;                 /* handshake: replies to options */

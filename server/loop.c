@@ -38,9 +38,6 @@
 /* So often whoever waits for memory, which other loops release too. */
 #define RETRY_MS 5
 
-/* A loop whose requests hold less need not look who hoards. */
-#define WATCHED (4 << 20)
-
 /* Set by loops_start, before there are others. */
 static struct loop *loops;
 static unsigned nloops;
@@ -187,11 +184,11 @@ look_at_dirty (struct loop *loop)
 }
 
 /* Whether the deadlines of connections have to be looked at: those not in
- * transmission have one, and so has who holds much memory. */
+ * transmission have one, and so has who holds more than its own memory. */
 static bool
 is_watching (const struct loop *loop)
 {
-  return loop->nwatched > 0 || loop->stop_at || loop->charged >= WATCHED;
+  return loop->nwatched > 0 || loop->stop_at || loop->charged > 0;
 }
 
 /* Parked writes, and connections that take too long. */
@@ -224,7 +221,7 @@ look_at_time (struct loop *loop)
                    ? "handshake takes too long"
                    : "does not take its last answers");
       else if (budget_is_hoarder (c, now))
-        conn_kill (c, "does not take its answers while memory is short");
+        conn_kill (c, "is too slow while memory is short");
     }
 }
 

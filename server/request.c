@@ -386,6 +386,7 @@ request_parse (struct conn *c, const uint8_t *p, size_t n)
     }
     c->filling = req;
     c->payload_left = payload;
+    pace_begin (&c->fill_pace, c->loop->now);
   }
   else
     request_start (req);

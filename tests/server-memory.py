@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory is bounded over all connections together: clients that ask for
-much and take nothing get no more than --request-memory, do not hold up
-clients with small requests or the write that fills a gap, and are dropped
-when others need the memory.  Nothing fails for want of it."""
+much and take nothing, or announce much and send nothing, get no more than
+--request-memory, do not hold up clients with small requests or the write
+that fills a gap, and are dropped when others need the memory.  Nothing fails
+for want of it."""
 
 import os
 import select
@@ -13,7 +14,7 @@ import threading
 import time
 
 from harness import TAP, Nbdkit, ZnbdServer, connect, run
-from nbd_raw import (Raw, CMD_BLOCK_STATUS, CMD_READ, CMD_WRITE,
+from nbd_raw import (Closed, Raw, CMD_BLOCK_STATUS, CMD_READ, CMD_WRITE,
                      FLAG_REQ_ONE, REQUEST_MAGIC)
 
 tap = TAP()
@@ -66,6 +67,44 @@ for size in ("255M", "1k", "x", "99999999T"):
     tap.ok(status == 1 and "--request-memory " + size in err,
            "--request-memory %s is refused" % size, err)
 
+# ---- payloads that do not come: it takes a while until that is seen ----
+
+half = ZnbdServer(DISK, "-t", "2", "-v", "--request-memory",
+                  "%dM" % LIMIT).start()
+# All that there is: first the largest, then what still fits.
+silent = []
+for size in [32 * M] * 8 + [4 * M] * 8 + [M] * 8:
+    r = Raw(half.socket)
+    r.go("")
+    r.raw(request(CMD_WRITE, 0, size) + b"x")
+    silent.append(r)
+# Some send a byte now and then; each of two threads has some of both kinds.
+dripping = [r for i, r in enumerate(silent) if i % 4 < 2]
+end = threading.Event()
+
+
+def drip():
+    while not end.wait(0.5):
+        for r in dripping:
+            try:
+                r.raw(b"x")
+            except Closed:
+                pass
+
+
+dripper = threading.Thread(target=drip)
+dripper.start()
+h = connect(half.uri)
+slowest = max(timed(lambda: h.pread(4096, 0)) for _ in range(50))
+tap.ok(slowest < 2, "payloads that do not come: small reads go on",
+       "%.2f s" % slowest)
+# Who holds no more than everybody may is not taken for one of these.
+slow = Raw(half.socket, timeout=60)
+slow.go("")
+slow.raw(request(CMD_WRITE, 0, 100 << 10))
+
+# ---- replies that are not taken ----
+
 with ZnbdServer(DISK, "-t", "2", "--request-memory",
                 "%dM" % LIMIT) as server:
     pass_before = resident(server)
@@ -73,11 +112,11 @@ with ZnbdServer(DISK, "-t", "2", "--request-memory",
     hoarders = [hoard(server, 2 * M, 32) for _ in range(HOARDERS)]
     began = time.monotonic()
     time.sleep(0.5)
-    h = connect(server.uri)
-    slowest = max(timed(lambda: h.pread(4096, 0)) for _ in range(50))
+    good = connect(server.uri)
+    slowest = max(timed(lambda: good.pread(4096, 0)) for _ in range(50))
     tap.ok(slowest < 2, "small reads go on", "%.2f s" % slowest)
-    h.pwrite(b"a" * 65536, 0)
-    tap.equal(h.pread(65536, 0), b"a" * 65536, "so do small writes")
+    good.pwrite(b"a" * 65536, 0)
+    tap.equal(good.pread(65536, 0), b"a" * 65536, "so do small writes")
 
     # A write ahead of the pointer from one, the gap's from another.
     ahead, gap = Raw(server.socket), Raw(server.socket)
@@ -89,14 +128,14 @@ with ZnbdServer(DISK, "-t", "2", "--request-memory",
     for r, name in ((gap, "fills a gap"), (ahead, "waited for it")):
         magic, error, _ = struct.unpack(">IIQ", r.recv(16))
         tap.equal(error, 0, "the write that %s is done" % name)
-    tap.equal(h.pread(131072, 128 * M), b"1" * 65536 + b"2" * 65536,
+    tap.equal(good.pread(131072, 128 * M), b"1" * 65536 + b"2" * 65536,
               "both are there")
 
     # The largest read: waits for the hoarders' end, and succeeds.
-    took = timed(lambda: h.pread(32 * M, 0))
+    took = timed(lambda: good.pread(32 * M, 0))
     tap.diag("the largest read took %.1f s" % took)
     tap.ok(time.monotonic() - began < 25, "a large one comes in its turn")
-    h.pwrite(bytes(8 * M), 0)
+    good.pwrite(bytes(8 * M), 0)
     peak = resident(server, "VmHWM")
     tap.diag("resident at most: %d MiB, %d at the beginning" % (
         peak, pass_before))
@@ -111,7 +150,24 @@ with ZnbdServer(DISK, "-t", "2", "--request-memory",
     tap.ok(not was_dropped(gap), "but not who held little")
     for r in hoarders + [ahead, gap]:
         r.close()
-    h.shutdown()
+    good.shutdown()
+
+# ---- payloads that did not come ----
+
+tap.equal(len(h.pread(8 * M, 0)), 8 * M, "a large read comes in its turn")
+end.set()
+dripper.join()
+tap.ok(any(was_dropped(r) for r in dripping) and
+       any(was_dropped(r) for r in silent if r not in dripping),
+       "those who sent nothing, or a byte now and then, were dropped")
+tap.like(half.log(), "is too slow while memory is short", "and why")
+slow.raw(b"y" * (100 << 10))
+tap.equal(struct.unpack(">IIQ", slow.recv(16))[1], 0,
+          "who holds little may take his time")
+h.shutdown()
+for r in silent + [slow]:
+    r.close()
+half.stop()
 
 # ---- no memory to wait for ----
 
