@@ -69,6 +69,7 @@ conn_new (struct loop *loop, int fd)
   c->loop = loop;
   c->fd = fd;
   c->replies_tail = &c->replies;
+  c->put_off_tail = &c->put_off;
   c->deadline = loop_now () + HANDSHAKE_MS;
   c->next = loop->conns;
   if (c->next)
@@ -580,10 +581,26 @@ take_payload (struct conn *c)
   pace_moved (&c->fill_pace, n, c->loop->now);
 }
 
+/* Whether the others of the loop are to have their turn before another of
+ * this connection's requests. */
+static bool
+must_rest (struct conn *c, bool *begun)
+{
+  struct ring *ring = &c->loop->ring;
+
+  if (*begun && ring->work > RING_TURN) {
+    conn_touch (c);
+    return true;
+  }
+  *begun = true;
+  ring->work++;
+  return false;
+}
+
 /* Parses what has come as far as may be.  Returns true where more is to be
  * received. */
 static bool
-conn_parse (struct conn *c)
+conn_parse (struct conn *c, bool *begun)
 {
   ssize_t n;
 
@@ -609,6 +626,8 @@ conn_parse (struct conn *c)
         return true;
     }
     if (c->phase == CONN_TRANSMISSION) {
+      if (must_rest (c, begun))
+        return false;
       n = request_parse (c, c->in + c->in_start, c->in_end - c->in_start);
       c->large_ahead = c->large_ahead && (n == 0 || c->filling);
     }
@@ -629,7 +648,9 @@ conn_parse (struct conn *c)
 void
 conn_look (struct conn *c)
 {
-  while (c->phase < CONN_DRAINING && !c->receiving && conn_parse (c))
+  bool begun = false;
+
+  while (c->phase < CONN_DRAINING && !c->receiving && conn_parse (c, &begun))
     conn_receive (c);
   if (c->phase >= CONN_DRAINING)
     drop_filling (c);

@@ -44,7 +44,8 @@ struct read_piece {
 };
 
 struct request {
-  struct request *next;         /* free, completed or to be sent */
+  struct request *next;         /* free, completed, to be sent, or one of
+                                 * its connection's that are put off */
   struct conn *conn;
   void (*complete) (struct request *req);       /* the disk is done */
 
@@ -61,6 +62,7 @@ struct request {
   int refused;                  /* an errno known before the payload came */
   const char *why;
   int error;                    /* that was answered */
+  uint32_t zones;               /* that it looks at, where it was put off */
 
   union {
     struct {                    /* READ */
@@ -148,7 +150,9 @@ struct conn {
 
   /* Requests that exist, and the memory they hold. */
   unsigned nrequests;
-  int64_t charged;              /* see budget.h */
+  int64_t charged;              /* see budget.c */
+  struct request *put_off, **put_off_tail;      /* see loop_put_off */
+  struct conn *put_off_next;
   bool waits_for_memory;        /* and is in its loop's list */
   struct conn *waiting_next;
 

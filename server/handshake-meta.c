@@ -48,15 +48,11 @@ offered (const struct export *e)
   return contexts;
 }
 
-/* A context's name as it is listed and selected. */
+/* A context's name as it is listed and selected; geometry: that one's. */
 static const char *
-listed_name (const struct export *e, enum context i,
-             char buf[GEOMETRY_NAME_MAX])
+listed_name (enum context i, const char *geometry)
 {
-  if (i != CONTEXT_GEOMETRY)
-    return names[i];
-  geometry_encode_name (zdisk_geometry (e->disk), buf);
-  return buf;
+  return i == CONTEXT_GEOMETRY ? geometry : names[i];
 }
 
 static bool
@@ -126,13 +122,15 @@ option_meta_context (struct conn *c, uint32_t option, struct option_data d)
   }
   e = whole ? export_find (name, length) : NULL;
   offers = e ? offered (e) : 0;
+  if (offers & CONTEXT_BIT (CONTEXT_GEOMETRY))
+    geometry_encode_name (zdisk_geometry (e->disk), geometry);
   if (whole && n == 0 && option == NBD_OPT_LIST_META_CONTEXT)
     wanted = offers;
   for (i = 0; whole && i < n; i++) {
     whole = option_string (&d, &query, &length);
     for (k = 0; whole && k < NR_CONTEXTS; k++)
       if ((offers & CONTEXT_BIT (k)) &&
-          matches (option, query, length, k, listed_name (e, k, geometry)))
+          matches (option, query, length, k, listed_name (k, geometry)))
         wanted |= CONTEXT_BIT (k);
   }
   if (!whole || d.left > 0) {
@@ -146,7 +144,7 @@ option_meta_context (struct conn *c, uint32_t option, struct option_data d)
   }
   for (k = 0; k < NR_CONTEXTS; k++)
     if (wanted & CONTEXT_BIT (k))
-      reply_context (c, option, k, listed_name (e, k, geometry));
+      reply_context (c, option, k, listed_name (k, geometry));
   if (option == NBD_OPT_SET_META_CONTEXT) {
     c->contexts = wanted;
     c->contexts_export = e;

@@ -169,6 +169,53 @@ work_off_done (struct loop *loop)
 }
 
 static void
+queue_put_off (struct conn *c)
+{
+  c->put_off_next = NULL;
+  *c->loop->put_off_tail = c;
+  c->loop->put_off_tail = &c->put_off_next;
+}
+
+void
+loop_put_off (struct request *req, uint32_t zones,
+              void (*complete) (struct request *req))
+{
+  struct conn *c = req->conn;
+
+  req->complete = complete;
+  req->zones = zones;
+  if (c->put_off == NULL)
+    queue_put_off (c);
+  req->next = NULL;
+  *c->put_off_tail = req;
+  c->put_off_tail = &req->next;
+}
+
+static void
+work_off_put_off (struct loop *loop)
+{
+  uint64_t zones = 0;
+  struct conn *c;
+
+  while ((c = loop->put_off) != NULL && zones < LOOP_ZONES) {
+    struct request *req = c->put_off;
+
+    loop->put_off = c->put_off_next;
+    if (loop->put_off == NULL)
+      loop->put_off_tail = &loop->put_off;
+    c->put_off = req->next;
+    if (c->put_off == NULL)
+      c->put_off_tail = &c->put_off;
+    else
+      queue_put_off (c);
+    /* Nobody gets the answer of one that is dead. */
+    if (c->phase != CONN_DEAD)
+      zones += req->zones;
+    req->complete (req);
+  }
+}
+
+static void
 look_at_dirty (struct loop *loop)
 {
   struct conn *c = loop->dirty, *next;
@@ -231,7 +278,7 @@ patience (struct loop *loop)
 {
   uint64_t now, until = 0;
 
-  if (loop->done || loop->dirty)
+  if (loop->done || loop->dirty || loop->put_off)
     return 0;
   if (is_watching (loop))
     until = loop->tick_at;
@@ -286,6 +333,7 @@ loop_turn (struct loop *loop, bool wait)
   work_off_done (loop);
   if (loop->waiting)
     budget_retry (loop);
+  work_off_put_off (loop);
   look_at_dirty (loop);
   look_at_time (loop);
   if (!loop->stop_at && atomic_load (&loop->stop)) {
@@ -326,6 +374,7 @@ prepare (struct loop *loop, struct zdisk *disk, struct zone_error *err)
 {
   loop->disk = disk;
   loop->done_tail = &loop->done;
+  loop->put_off_tail = &loop->put_off;
   pthread_mutex_init (&loop->lock, NULL);
   loop->wake_fd = eventfd (0, EFD_CLOEXEC);
   return loop->wake_fd != -1 ? 0

@@ -32,6 +32,7 @@ struct loop {
   int64_t charged, published;   /* what requests hold, likewise */
   uint64_t now;                 /* ms: this turn's */
   struct request *done, **done_tail;    /* came back on this thread */
+  struct conn *put_off, **put_off_tail; /* who has some */
   uint64_t expire_at;           /* ms; 0: nothing is parked */
   uint64_t tick_at;             /* ms: next look at deadlines */
   uint64_t stop_at;             /* ms: when stopping gives up waiting */
@@ -69,6 +70,13 @@ int loop_turn (struct loop *loop, bool wait);
 
 /* The done of every zdisk_request: brings it back to its loop. */
 void loop_request_done (struct zdisk_request *z);
+
+/* Has complete called for a request that has to look at many zones, when
+ * nobody is held up by that: for connections in turn, one request at a time,
+ * up to a number of zones in a turn of the loop. */
+#define LOOP_ZONES 65536u
+void loop_put_off (struct request *req, uint32_t zones,
+                   void (*complete) (struct request *req));
 
 /* ms, monotonic */
 uint64_t loop_now (void);

@@ -11,6 +11,7 @@
 
 #include "append.h"
 #include "buffers.h"
+#include "loop.h"
 #include "reply.h"
 #include "report.h"
 #include "request.h"
@@ -18,6 +19,14 @@
 
 /* Descriptors of one chunk.  The client asks on for what is behind. */
 #define DESCRIPTORS_MAX 32768u
+
+/* Zones that a reply tells of: more than any disk on the market has, so that
+ * an empty one is one descriptor.  The client asks on here,
+ * too. */
+#define ZONES_MAX (2 * LOOP_ZONES)
+
+/* To look at so many zones takes no longer than other requests do. */
+#define ZONES_FEW 64
 
 /* Builds the reply in the request's buffer. */
 struct builder {
@@ -248,15 +257,34 @@ status_memory (const struct request *req)
   return reply_size (req, req->conn->contexts) + report;
 }
 
+/* How many zones have to be looked at. */
+static uint64_t
+zones_of (const struct request *req)
+{
+  const struct export *e = req->conn->export;
+  uint64_t zone_size = zdisk_geometry (e->disk)->zone_size;
+
+  if (e->table ||
+      !(req->u.status.contexts & (CONTEXT_BIT (CONTEXT_ZONES) |
+                                  CONTEXT_BIT (CONTEXT_ALLOCATION))))
+    return 0;
+  return (req->offset + req->length - 1) / zone_size -
+    req->offset / zone_size + 1;
+}
+
 /* In the buffer that describe_start took. */
 static void
-describe (struct request *req)
+describe_now (struct request *req)
 {
   const struct export *e = req->conn->export;
   uint32_t contexts = req->u.status.contexts, left;
   struct builder b = { .req = req };
   enum context k;
 
+  if (req->conn->phase == CONN_DEAD) {
+    reply_error (req, ESHUTDOWN, NULL);
+    return;
+  }
   b.p = req->buf;
   for (left = contexts; left; left &= left - 1) {
     k = only_context (left);
@@ -270,6 +298,17 @@ describe (struct request *req)
     end_chunk (&b, k, (left & (left - 1)) == 0);
   }
   send_built (&b);
+}
+
+static void
+describe (struct request *req)
+{
+  uint64_t zones = zones_of (req);
+
+  if (zones > ZONES_FEW)
+    loop_put_off (req, zones, describe_now);
+  else
+    describe_now (req);
 }
 
 static void
@@ -288,7 +327,10 @@ static void
 describe_start (struct request *req)
 {
   uint32_t contexts = req->u.status.contexts;
+  uint64_t zone_size = zdisk_geometry (req->conn->export->disk)->zone_size;
 
+  if (zones_of (req) > ZONES_MAX)
+    req->length = ZONES_MAX * zone_size - req->offset % zone_size;
   if (!reply_buffer (req, reply_size (req, contexts)))
     reply_error (req, ENOMEM, "no memory for the status");
   else if (needs_report (req, contexts)) {

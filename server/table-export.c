@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "loop.h"
 #include "reply.h"
 #include "request.h"
 #include "table.h"
@@ -51,12 +52,12 @@ table_step (struct request *req)
 }
 
 static void
-table_read (struct request *req)
+table_read_now (struct request *req)
 {
   int r;
 
-  if (req->z.error) {
-    reply_error (req, req->z.error, req->z.reason);
+  if (req->conn->phase == CONN_DEAD) {
+    reply_error (req, ESHUTDOWN, NULL);
     return;
   }
   r = zdisk_table_read (req->conn->export->disk, req->buf, req->length,
@@ -70,6 +71,15 @@ table_read (struct request *req)
     .offset = req->offset, .length = req->length,
   };
   reply_read (req);
+}
+
+static void
+table_read (struct request *req)
+{
+  if (req->z.error)
+    reply_error (req, req->z.error, req->z.reason);
+  else
+    loop_put_off (req, req->length / TABLE_RECORD_SIZE, table_read_now);
 }
 
 void

@@ -7,9 +7,11 @@ is done by others, so that it does not hold up the loop's other clients."""
 import os
 import shutil
 import tempfile
+import threading
 import time
 
 import nbd
+import nbd_raw as n
 
 from harness import TAP, ZnbdServer, connect, run
 
@@ -125,6 +127,86 @@ try:
 finally:
     if shm:
         shutil.rmtree(shm)
+
+# ---- what looks at many zones ----
+
+def longest_beside(server, call):
+    """(how long it took, the longest of another client's reads)"""
+    quick = connect(server.uri)
+    done = threading.Event()
+    waits = [0]
+
+    def read():
+        while not done.is_set():
+            before = time.monotonic()
+            quick.pread(4096, 0)
+            waits.append(time.monotonic() - before)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    start = time.monotonic()
+    try:
+        call()
+    finally:
+        took = time.monotonic() - start
+        done.set()
+        reader.join()
+        quick.shutdown()
+    return took, max(waits)
+
+
+ZONES = 300000
+ZONE = 64 << 10
+SIZE = ZONES * ZONE
+with ZnbdServer("memory:%d,zone-size=%d,conventional=1" % (SIZE, ZONE),
+                "-t", "1") as server:
+    def burst(r, count):
+        """Requests about all but the first zone, sent at once"""
+        pieces, send = [], r.raw
+        r.raw = pieces.append
+        cookies = [r.send(n.CMD_BLOCK_STATUS, ZONE, SIZE - ZONE,
+                          n.FLAG_REQ_ONE) for _ in range(count)]
+        r.raw = send
+        r.raw(b"".join(pieces))
+        return cookies
+
+    def ask(context, count):
+        """So often at once; the last answer"""
+        r = n.Raw(server.socket, timeout=60)
+        cookies = burst(r.begin(contexts=[context], extended=True), count)
+        answers = [r.reply(cookie) for cookie in cookies]
+        tap.equal({a.error for a in answers}, {0}, context + " is answered")
+        r.close()
+        return answers[-1].extents.popitem()[1]
+
+    for name, call in (
+            ("reports of many zones", lambda: ask("x-zbd:zones", 400)),
+            ("finishing many zones", lambda: ask("x-zbd:finish", 1))):
+        took, longest = longest_beside(server, call)
+        text = "%s take %.0f ms, a read beside them at most %.0f" % (
+            name, took * 1e3, longest * 1e3)
+        tap.diag(text)
+        tap.ok(longest < took / 2, "%s stall nobody" % name, text)
+    # Who floods waits himself: others' reports have their turn.
+    flood = n.Raw(server.socket, timeout=60)
+    flood.begin(contexts=["x-zbd:zones"], extended=True)
+    burst(flood, 800)
+    extents = ask("x-zbd:zones", 1)
+    flood.s.setblocking(False)
+    answered = 0
+    try:
+        while True:
+            answered += len(flood.s.recv(1 << 20)) // (32 + 8 + 16)
+    except BlockingIOError:
+        pass
+    tap.ok(answered < 400, "a report comes before those of a flood",
+           "%d of the flood were answered" % answered)
+    tap.equal(extents, [(131072 * ZONE, 14 | 2 << 4 | 1 << 8)],
+              "a reply tells of 131072 zones at most")
+    flood.close()
+    before = connect(server.uri)
+    tap.equal(before.pread(4096, 0), bytes(4096), "and it serves")
+    before.shutdown()
 
 # ---- where there are no holes ----
 

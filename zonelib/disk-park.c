@@ -16,11 +16,15 @@
 
 #include "debug.h"
 #include "disk-internal.h"
+#include "ring.h"
 
 /* Zones noted at a time. */
 #define BATCH 64
 
 #define PARK_COST_MIN 4096
+
+/* Writes that can be looked at in what a ring takes for a step. */
+#define PARK_STEP 16
 
 void
 park_init (struct zdisk *disk)
@@ -180,6 +184,7 @@ park_add (struct zdisk_request *req, struct effects *fx)
   struct zone *z = zone_of (req);
   struct zdisk_request **link, **victim;
   struct zdisk_client *client;
+  unsigned seen = 0;
 
   if (disk->options.reorder_timeout == 0 && !disk->options.gap_zero) {
     refuse (req, ZONE_REFUSED_AHEAD, fx);
@@ -188,6 +193,9 @@ park_add (struct zdisk_request *req, struct effects *fx)
   for (link = &z->parked; *link; link = &(*link)->work.next) {
     const struct zdisk_work *p = &(*link)->work;
 
+    /* That many wait takes a client who means it. */
+    if (++seen % PARK_STEP == 0 && w->ring)
+      w->ring->work++;
     if (p->offset >= w->offset + w->length)
       break;
     if (p->offset + p->length > w->offset) {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "ring-wait.h"
 #include "store.h"
 #include "znbd-types.h"
 
@@ -23,6 +24,7 @@ struct zdisk_request;
 struct zdisk_work {
   struct zdisk_client *client;
   struct ring *ring;            /* of the thread that carries it on */
+  struct ring_wait wait;        /* for that thread's next turn */
 
   /* The walk over the request's parts. */
   uint64_t done_bytes;          /* parts before this one */

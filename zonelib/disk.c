@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "disk-internal.h"
+#include "ring.h"
 
 /* Who carries a request on when a part is done: the thread that started
  * the part, if it is still at it, else the one that finished it. */
@@ -559,14 +560,38 @@ is_abandoned (const struct zdisk_request *req)
     !((req->flags & ZDISK_ALL) && disk_of (req)->store->mirrors);
 }
 
-/* Carries a request on until a part of it has to wait.  The request may be
- * gone when this returns. */
+static void carry_on (struct zdisk_request *req, struct ring *ring,
+                      bool rested);
+
 static void
-carry_on (struct zdisk_request *req, struct ring *ring)
+go_on (struct ring_wait *wait)
+{
+  struct zdisk_request *req = (struct zdisk_request *)
+    ((char *) wait - offsetof (struct zdisk_request, work.wait));
+
+  carry_on (req, req->work.ring, true);
+}
+
+/* Whether a request of many parts lets others have the thread before its
+ * next one.  A disk may have a million zones. */
+static bool
+must_rest (const struct zdisk_request *req, const struct ring *ring)
+{
+  const struct zdisk_work *w = &req->work;
+
+  return ring && ring->work > RING_TURN && !w->flushing &&
+    w->done_bytes > 0 &&
+    ((req->flags & ZDISK_ALL) || w->done_bytes < req->length);
+}
+
+/* Carries a request on until a part of it has to wait.  The request may be
+ * gone when this returns.  rested: it does a part first. */
+static void
+carry_on (struct zdisk_request *req, struct ring *ring, bool rested)
 {
   struct zdisk_work *w = &req->work;
 
-  for (;;) {
+  for (;; rested = false) {
     uint8_t starting = PHASE_STARTING;
 
     /* Ours, also where another thread finished the last part. */
@@ -579,6 +604,13 @@ carry_on (struct zdisk_request *req, struct ring *ring)
       finish (req);
       return;
     }
+    if (!rested && must_rest (req, ring)) {
+      w->wait.go = go_on;
+      ring_later (ring, &w->wait);
+      return;
+    }
+    if (ring)
+      ring->work++;
     atomic_store_explicit (&w->phase, PHASE_STARTING, memory_order_relaxed);
     if (next_part (req))
       start_part (req);
@@ -611,7 +643,7 @@ disk_part_done (struct zdisk_request *req, struct ring *ring)
   if (w->refusal == ZONE_OK && !w->error)
     w->done_bytes += w->length;
   if (atomic_exchange (&w->phase, PHASE_DONE) == PHASE_LEFT)
-    carry_on (req, ring);
+    carry_on (req, ring, false);
 }
 
 void
@@ -635,5 +667,5 @@ zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
   if (w->refusal == ZONE_OK && (req->flags & ZDISK_FAST_ZERO) &&
       !client->disk->store->fast_zero)
     w->error = ENOTSUP;
-  carry_on (req, ring);
+  carry_on (req, ring, true);
 }

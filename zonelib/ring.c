@@ -19,7 +19,9 @@ ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
 
   if (r == -EINVAL)
     r = io_uring_queue_init (entries, &ring->uring, 0);
-  ring->in_flight = 0;
+  ring->in_flight = ring->work = 0;
+  ring->waiting = NULL;
+  ring->waiting_tail = &ring->waiting;
   ring->fixed = NULL;
   ring->fixed_size = 0;
   if (r < 0)
@@ -65,6 +67,36 @@ ring_set_op (struct ring *ring, struct io_uring_sqe *sqe, struct ring_op *op)
   ring->in_flight++;
 }
 
+void
+ring_later (struct ring *ring, struct ring_wait *wait)
+{
+  wait->next = NULL;
+  *ring->waiting_tail = wait;
+  ring->waiting_tail = &wait->next;
+  ring->in_flight++;
+}
+
+/* Those that wait go on, one step each at least, as far as their part of a
+ * turn allows; what comes next has a whole one. */
+static int
+take_turns (struct ring *ring)
+{
+  struct ring_wait *wait;
+  int n = 0;
+
+  ring->work = 0;
+  while ((wait = ring->waiting) != NULL && ring->work <= RING_TURN) {
+    ring->waiting = wait->next;
+    if (ring->waiting == NULL)
+      ring->waiting_tail = &ring->waiting;
+    ring->in_flight--;
+    wait->go (wait);
+    n++;
+  }
+  ring->work = 0;
+  return n;
+}
+
 int
 ring_run (struct ring *ring, bool wait)
 {
@@ -80,7 +112,7 @@ ring_run_for (struct ring *ring, int ms)
   struct io_uring_cqe *cqe;
   int r, n = 0;
 
-  if (ms == 0 || ring->in_flight == 0)
+  if (ms == 0 || ring->in_flight == 0 || ring->waiting)
     r = io_uring_submit_and_get_events (&ring->uring);
   else
     r = io_uring_submit_and_wait_timeout (&ring->uring, &cqe, 1,
@@ -96,5 +128,5 @@ ring_run_for (struct ring *ring, int ms)
     op->done (op, res);
     n++;
   }
-  return n;
+  return n + take_turns (ring);
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "error.h"
+#include "ring-wait.h"
 
 struct ring_op {
   void (*done) (struct ring_op *op, int res);   /* res as in a CQE */
@@ -20,7 +21,9 @@ struct ring_op {
 
 struct ring {
   struct io_uring uring;
-  unsigned in_flight;
+  unsigned in_flight;           /* those that wait for a later turn, too */
+  unsigned work;                /* steps done in this turn, see RING_TURN */
+  struct ring_wait *waiting, **waiting_tail;
   void *fixed;                  /* memory that the kernel knows, buffer 0 */
   size_t fixed_size;
 };
@@ -54,7 +57,17 @@ void ring_set_op (struct ring *ring, struct io_uring_sqe *sqe,
  * number of completions, or -errno. */
 int ring_run (struct ring *ring, bool wait);
 
-/* The same, waiting for at most ms (0: not at all, -1: without end). */
+/* The same, waiting for at most ms (0: not at all, -1: without end).  Then a
+ * turn begins, with what waits for one. */
 int ring_run_for (struct ring *ring, int ms);
+
+/* Steps that a turn may have, so that what has many of them does not hold up
+ * what else the thread has to do; a step takes about a microsecond.  Who has
+ * more to do when ring->work exceeds this, and has done something, leaves
+ * the rest for a later turn. */
+#define RING_TURN 1024
+
+/* Has wait->go called in a later turn; those that wait take turns. */
+void ring_later (struct ring *ring, struct ring_wait *wait);
 
 #endif /* ZONE_RING_H */
