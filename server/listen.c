@@ -142,7 +142,8 @@ absolute (const char *path)
   return r;
 }
 
-/* A socket that nobody listens to any more is in the way only. */
+/* A socket that nobody listens to any more is in the way only.  One whose
+ * server takes no connections just now would have us wait. */
 static void
 remove_stale (const struct sockaddr_un *addr)
 {
@@ -151,7 +152,7 @@ remove_stale (const struct sockaddr_un *addr)
 
   if (lstat (addr->sun_path, &st) == -1 || !S_ISSOCK (st.st_mode))
     return;
-  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd == -1)
     return;
   if (connect (fd, (const struct sockaddr *) addr, sizeof *addr) == -1 &&

@@ -181,10 +181,10 @@ say_ready (const struct options *o, int pidfile, bool background,
 
 static int
 start (const struct options *o, struct listener *l, struct zdisk *disk,
-       struct zone_error *err)
+       pid_t parent, struct zone_error *err)
 {
   int signals, pidfile = -1, status;
-  pid_t parent = getppid (), command = 0;
+  pid_t command = 0;
   bool managed = notify_begin (), background;
   sigset_t mask, old;
 
@@ -241,6 +241,7 @@ main (int argc, char *argv[])
   struct zone_error err, closing;
   struct options options;
   struct listener listener = { .n = 0 };
+  pid_t parent = getppid ();    /* before what may take long */
   struct zdisk *disk;
   int status;
 
@@ -255,7 +256,7 @@ main (int argc, char *argv[])
     log_error ("%s", err.text);
     return 1;
   }
-  status = start (&options, &listener, disk, &err);
+  status = start (&options, &listener, disk, parent, &err);
   if (status == -1) {
     log_error ("%s", err.text);
     listener_close (&listener);

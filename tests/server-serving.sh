@@ -118,6 +118,18 @@ like "$out" "sock: Address already in use
 $size
 sock$" "a socket that is listened on is left to its server"
 is "$(ls sock 2>/dev/null)" "" "the socket goes at the end"
+# Its server has as many connections waiting as may be.
+python3 -c '
+import socket, subprocess, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind("full")
+s.listen(0)
+waiting = socket.socket(socket.AF_UNIX)
+waiting.connect("full")
+sys.exit(subprocess.run(sys.argv[1:], timeout=20).returncode)' \
+  znbd-server -U full -f "$disk" 2>err
+is "$? $(tail -n 1 err)" "1 znbd-server: $tmp/full: Address already in use" \
+   "a server that takes no connections just now is not waited for"
 # Standard error would have a word of yes's, were SIGPIPE ignored.
 serve -U - "$disk" --run 'yes | head -n 1'
 is "$out" y "a command of --run has SIGPIPE as it ought to be"
