@@ -19,7 +19,7 @@ import nbd_raw as n                                     # noqa: E402
 # As in target.c and target.h.
 MARK = b"\xf0\x5a\xf0"
 SETTLE, HALF_CLOSE, CLOSE, DEAF = 4, 8, 16, 32
-MANAGED, READONLY, AWARE, LARGE = range(4)
+MANAGED, READONLY, AWARE, LARGE, MANY = range(5)
 ZONE, B = 64 << 10, 4096
 
 CONTEXTS = ["base:allocation", "x-zbd:zones", "x-zbd:geometry",
@@ -195,6 +195,29 @@ def crowds():
         + manager.sent
 
 
+def many_zones():
+    """What takes long: reports, management and trims of all zones, several
+    at once, and who leaves meanwhile."""
+    size = 2 << 20
+    for extended in False, True:
+        report = Session().begin(contexts=["base:allocation", "x-zbd:zones"],
+                                 extended=extended)
+        for flags in 0, n.FLAG_REQ_ONE, 0:
+            report.status(0, size, flags)
+        table = Session().begin("zones", extended=extended)
+        table.read(0, 4096 + 64 * 512)
+        table.read(4096, 64 * 512)
+        manager = Session().begin(contexts=["x-zbd:finish"],
+                                  extended=extended)
+        for _ in range(4):
+            manager.status(B, size - B, n.FLAG_REQ_ONE)
+            manager.ask(n.CMD_TRIM, 0, size)
+        for how in 0, SETTLE, CLOSE:
+            yield "many-%d-%d" % (extended, how), MANY, \
+                report.sent + MARK + bytes([1 | how]) + manager.sent \
+                + MARK + bytes([2 | how]) + table.sent
+
+
 def dictionary():
     for magic in n.OPTION_MAGIC, n.REQUEST_MAGIC << 32, \
             n.REQUEST_EXT_MAGIC << 32:
@@ -213,7 +236,7 @@ def dictionary():
 def main():
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
-    for make in handshakes, sessions, crowds:
+    for make in handshakes, sessions, crowds, many_zones:
         for name, setup, session in make():
             sent = session if isinstance(session, bytes) else session.sent
             with open(os.path.join(folder, name), "wb") as f:

@@ -67,6 +67,10 @@ static struct setup {
   { .geometry = { UINT64_C (1) << 40, UINT64_C (1) << 34, 0, 0, 0, 0, 512,
                   ZNBD_MODEL_HOST_MANAGED, NULL, NULL },
     .name = "" },
+  /* More zones than are looked at without a pause. */
+  { .geometry = { 2 << 20, 4 << 10, 0, 1, 0, 0, 512,
+                  ZNBD_MODEL_HOST_MANAGED, NULL, NULL },
+    .name = "" },
 };
 #define NR_SETUPS (sizeof setups / sizeof setups[0])
 
@@ -146,7 +150,7 @@ settle (struct loop *loop)
     r = loop_turn (loop, false);
     if (r < 0)
       fail (strerror (-r));
-    busy = r > 0 || loop->dirty || loop->done;
+    busy = r > 0 || loop->dirty || loop->done || loop->put_off;
     for (i = 0; i < CLIENTS; i++)
       busy = drain (&clients[i]) || busy;
     idle = busy ? 0 : idle + 1;
