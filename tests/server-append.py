@@ -4,10 +4,13 @@
 many in flight: programs with libnbd in C and in Python, and one that writes
 raw messages.  Each block is there exactly once, where its writer was told,
 and a connection's own are in their order.  The zone's end comes in
-between: there everybody is refused, and nothing is lost before it.
+between: there everybody is refused, and nothing is lost before it.  And
+writers who are cut off while they append: what they were told is true, and
+of the rest each block is there once or not at all.
 """
 
 import os
+import random
 import struct
 import threading
 
@@ -176,6 +179,75 @@ def full(server, zone):
         r.close()
 
 
+def cut_off(server, zone, text):
+    """Writers of many short lives, most of which end in the middle of
+    something."""
+    told, failed = [], []
+    seed = random.randrange(1 << 32)
+    tap.diag("seed %d" % seed)
+    lives = 100 if long else 25
+
+    def live(r, rng, writer, numbers):
+        """A few batches, if nothing comes in between."""
+        for _ in range(rng.randrange(1, 5)):
+            pieces, send, cookies = [], r.raw, []
+            r.raw = pieces.append
+            for tag in rng.sample(range(ZONE // B), rng.randrange(1, 9)):
+                number, at = next(numbers), zone + tag * B
+                cookies.append((
+                    number,
+                    r.send(n.CMD_WRITE, at, B, 0, block(writer, number)),
+                    r.send(n.CMD_BLOCK_STATUS, at, B)))
+            r.raw = send
+            all_of_it = b"".join(pieces)
+            if rng.random() < .3:       # in the middle of a message
+                r.raw(all_of_it[:rng.randrange(len(all_of_it))])
+                return
+            r.raw(all_of_it)
+            if rng.random() < .3:       # with answers under way
+                return
+            for number, write, status in cookies:
+                assert r.reply(write).error == 0
+                (length, flags), = list(r.reply(status).extents.values())[0]
+                told.append(((flags - 1) * 512, writer, number))
+
+    def one(writer):
+        rng = random.Random(seed + writer)
+        numbers = iter(range(1, 1 << 30))
+        try:
+            for _ in range(lives):
+                r = n.Raw(server.socket).begin(contexts=["x-zbd:append"],
+                                               extended=rng.random() < .5)
+                live(r, rng, writer, numbers)
+                r.close()
+        except Exception as e:
+            failed.append(repr(e))
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(1, 5)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    tap.equal(failed, [], text + ": who lives is answered")
+    # Waits for what those who are gone have under way.
+    finish = n.Raw(server.socket).begin(contexts=["x-zbd:finish"])
+    tap.equal(finish.status(zone, B, n.FLAG_REQ_ONE).error, 0,
+              text + ": the zone is in order")
+    finish.close()
+    h = connect(server.uri)
+    data = bytes(h.pread(ZONE, zone))
+    h.shutdown()
+    blocks = [data[at:at + B] for at in range(0, ZONE, B)]
+    tap.equal([x for x in told if blocks[x[0] // B] != block(*x[1:])], [],
+              text + ": each told block is where it was told")
+    there = [b for b in blocks if b != bytes(B)]
+    tap.ok(there == blocks[:len(there)] and len(set(there)) == len(there) and
+           all(b == b[:8] * (B // 8) for b in there),
+           text + ": each other one is there once, whole, or not at all")
+    tap.ok(len(told) < len(there), text + ": some were there without a word",
+           "%d told, %d there" % (len(told), len(there)))
+
+
 def serve(disk, text):
     with ZnbdServer(disk, "-t", 4) as server:
         two = (with_program, server.uri), (with_libnbd, server.uri)
@@ -185,6 +257,7 @@ def serve(disk, text):
             text + ": four")
         tap.ok(together, text + ": writers were at it together")
         full(server, 3 * ZONE)
+        cut_off(server, 4 * ZONE, text + ", cut off")
 
 
 serve("memory:%d,zone-size=%d" % (8 * ZONE, ZONE), "in memory")
