@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "show.h"
+#include "utf8.h"
 
 const char *
 show_uuid (char buf[SHOW_UUID_SIZE], const uint8_t u[16])
@@ -19,39 +20,13 @@ show_uuid (char buf[SHOW_UUID_SIZE], const uint8_t u[16])
   return buf;
 }
 
-/* The length of the UTF-8 sequence at p, 0 where there is none: JSON is
- * UTF-8, file names need not be.  Overlong forms, surrogates and what lies
- * past U+10FFFF are none. */
-static unsigned
-utf8_length (const unsigned char *p)
-{
-  static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-  unsigned n, i;
-  uint32_t c;
-
-  if (p[0] < 0x80)
-    return 1;
-  n = p[0] >= 0xf0 && p[0] < 0xf8 ? 4 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 :
-      p[0] >= 0xc0 && p[0] < 0xe0 ? 2 : 0;
-  if (n == 0)
-    return 0;
-  c = p[0] & (0x7f >> n);
-  for (i = 1; i < n; ++i) {
-    if ((p[i] & 0xc0) != 0x80)
-      return 0;
-    c = c << 6 | (p[i] & 0x3f);
-  }
-  if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-    return 0;
-  return n;
-}
-
 void
 show_json_string (const char *str)
 {
   const unsigned char *p = (const unsigned char *) str;
   unsigned n;
 
+  /* JSON is UTF-8, file names need not be. */
   putchar ('"');
   for (; *p; p += n ? n : 1) {
     n = utf8_length (p);

@@ -20,6 +20,7 @@
 #include "protocol.h"
 #include "size.h"
 #include "table.h"
+#include "utf8.h"
 
 static const char help[] =
   "usage: znbd-server [OPTION...] IMAGE|DEVICE\n"
@@ -200,8 +201,12 @@ check_tls (struct options *o, bool mode_given)
 static void
 check_name (const char *name)
 {
-  size_t n = strlen (name), m = strlen (TABLE_EXPORT_SUFFIX);
+  size_t n = strlen (name), m = strlen (TABLE_EXPORT_SUFFIX), i, k;
 
+  for (i = 0; i < n; i += k)
+    if ((k = utf8_length ((const unsigned char *) name + i)) == 0)
+      die ("--exportname is not UTF-8 from its byte %zu on, which names of "
+           "NBD are", i + 1);
   if (n + m > NBD_MAX_STRING)
     die ("--exportname is longer than %zu bytes", NBD_MAX_STRING - m);
   if (strcmp (name, TABLE_EXPORT_NAME) == 0 ||

@@ -70,6 +70,7 @@ for port in 65536 99999999999 ''; do
   wrong 'not a number from 0 to 65535' -p "$port" "$disk"
 done
 wrong 'port nonesuch: ' -p nonesuch "$disk"
+wrong 'exportname is not UTF-8 from its byte 2 on' -e $'a\xff' "$disk"
 wrong '-ipaddr ::1 and --ipaddr ::2: give one' -i ::1 -i ::2 "$disk"
 wrong 'exclude each other' -U x -i ::1 "$disk"
 
