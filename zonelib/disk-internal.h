@@ -195,8 +195,10 @@ void queue_resync_done (struct store_io *io, int error, uint64_t bytes);
 /* disk-park.c; all but the first two are called with the zone's lock. */
 void park_init (struct zdisk *disk);
 void park_free (struct zdisk *disk);
-/* Takes the request in, or refuses it; fails others where it must. */
-void park_add (struct zdisk_request *req, struct effects *fx);
+/* Takes the request in, or refuses it; fails others where it must.  ring:
+ * the calling thread's, which pays for the search, or NULL. */
+void park_add (struct zdisk_request *req, struct ring *ring,
+               struct effects *fx);
 /* Unlinks the zone's first parked request and returns it. */
 struct zdisk_request *park_pop (struct zdisk *disk, uint32_t zone);
 /* The zone's pointer moved. */

@@ -177,7 +177,7 @@ refuse (struct zdisk_request *req, enum zone_refusal why, struct effects *fx)
 }
 
 void
-park_add (struct zdisk_request *req, struct effects *fx)
+park_add (struct zdisk_request *req, struct ring *ring, struct effects *fx)
 {
   struct zdisk_work *w = &req->work;
   struct zdisk *disk = disk_of (req);
@@ -194,8 +194,8 @@ park_add (struct zdisk_request *req, struct effects *fx)
     const struct zdisk_work *p = &(*link)->work;
 
     /* That many wait takes a client who means it. */
-    if (++seen % PARK_STEP == 0 && w->ring)
-      w->ring->work++;
+    if (++seen % PARK_STEP == 0 && ring)
+      ring->work++;
     if (p->offset >= w->offset + w->length)
       break;
     if (p->offset + p->length > w->offset) {

@@ -239,7 +239,7 @@ pump_list (struct zdisk *disk, uint32_t zone, struct effects *fx)
       return;
     case ZONE_ADMIT_PARK:
       busy_unlink (z, prev);
-      park_add (req, fx);
+      park_add (req, NULL, fx);
       break;
     case ZONE_ADMIT_REFUSED:
       busy_unlink (z, prev);
@@ -342,7 +342,7 @@ queue_enter (struct zdisk_request *req)
       busy_append (z, req, BUSY_ALONE_WAIT);
       break;
     case ZONE_ADMIT_PARK:
-      park_add (req, &fx);
+      park_add (req, ring, &fx);
       break;
     case ZONE_ADMIT_REFUSED:
       effects_done (&fx, req);
