@@ -344,7 +344,7 @@ def many_dropped():
 
 
 def reversed_order():
-    with serve() as server:
+    with serve("reorder-timeout=10s") as server:
         h = server.connect()
         for zone in range(8):
             writes = [Write(h, at(zone, block))
