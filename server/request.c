@@ -275,9 +275,6 @@ check (struct request *req)
     refuse (req, "unknown command");
   else if (req->flags & ~allowed_flags (c, req->type))
     refuse (req, "the command does not have these flags");
-  else if (c->extended && req->type == NBD_CMD_WRITE &&
-           !(req->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
-    refuse (req, "a write needs NBD_CMD_FLAG_PAYLOAD_LEN");
   else if ((req->type == NBD_CMD_READ || req->type == NBD_CMD_WRITE) &&
            req->length > c->export->max_block)
     refuse (req, "longer than the maximum block size");
@@ -288,7 +285,8 @@ check (struct request *req)
     refuse (req, "wrong length of a payload that selects contexts");
 }
 
-/* The payload that follows. */
+/* The payload that follows.  A write's needs no flag: QEMU, up to 10 at least,
+ * sends none with extended headers. */
 static uint64_t
 payload_of (const struct request *req)
 {

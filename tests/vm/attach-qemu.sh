@@ -63,7 +63,25 @@ like "$(cat "$tmp/remote")" 'After zap done, the append sector is 0x2000' \
      "where data was appended"
 zones_are_the_same "the zones are the server's"
 
+# Over NBD it has extended headers, which Debian 12's has not.
+over_nbd ()
+{
+  QEMU_MODULE_DIR=$qemu/usr/lib/x86_64-linux-gnu/qemu \
+    "$qemu/usr/bin/qemu-io" -f raw "$uri" -c "write -P 9 0xc00000 64k" \
+    -c "write -P 8 0xc10000 64k" -c "flush" -c "read -P 9 0xc00000 64k" \
+    -c "read -P 8 0xc10000 64k" -c "discard 0xc00000 4M"
+}
+run over_nbd
+is "$status" 0 "qemu-io over NBD writes, reads and resets"
+unlike "$out" 'failed' "without complaint"
+detach
+start_znbd_server -v size=64M zone-size=4M zone-capacity=3M
+run over_nbd
+is "$status" 0 "of another disk"
+like "$(cat "$nbdkit_log")" 'extended headers' "by extended headers"
+
 if [ -n "${ZNBD_LONG:-}" ]; then
+  attach
   cat >"$tmp/in-nested.sh" <<'END'
 modprobe virtio_blk
 for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -92,5 +110,5 @@ END
   zones_are_the_same "what it did, the server has done"
   like "$(znbd report --count 3 "$uri")" \
        'implicit-open.* wp +16384.*wp +4198400.* full ' "all of it"
+  detach
 fi
-detach
