@@ -155,10 +155,14 @@ def short(x):
     return "%.3g" % x if x < 100 else "%d" % x
 
 
+def spread_of(values, show=short):
+    """Median, least and most."""
+    return "%s (%s-%s)" % (show(statistics.median(values)),
+                           show(min(values)), show(max(values)))
+
+
 def spread(results, key):
-    values = [getattr(r, key) for r in results]
-    return "%s (%s-%s)" % (short(statistics.median(values)),
-                           short(min(values)), short(max(values)))
+    return spread_of([getattr(r, key) for r in results])
 
 
 def pin(cpus):
