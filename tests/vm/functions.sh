@@ -107,17 +107,23 @@ zns_disk ()
 }
 
 # smr_disk [PARAMETER=VALUE...]: a host-managed SMR disk by scsi_debug, one
-# at a time.  Parameters are the module's: dev_size_mb, zone_size_mb,
+# at a time: the one before goes.  Parameters are the module's: dev_size_mb, zone_size_mb,
 # zone_cap_mb, zone_nr_conv, zone_max_open, sector_size.
 smr_disk ()
 {
   load_module sd_mod
+  no_smr_disk
   load_module scsi_debug zbc=managed "$@"
-  cleanup_fn wait_for rmmod scsi_debug
+  cleanup_fn no_smr_disk
   smr_host=/sys/bus/pseudo/drivers/scsi_debug/adapter0
   wait_for smr_name || give_up "scsi_debug's disk appears"
   dev=/dev/$(smr_name)
   wait_for [ -b "$dev" ] || give_up "scsi_debug's $dev appears"
+}
+
+no_smr_disk ()
+{
+  [ ! -d /sys/module/scsi_debug ] || wait_for rmmod scsi_debug
 }
 
 smr_name ()

@@ -10,10 +10,14 @@
 walk ()
 {
   local server
+  run "$PYTHON" "$srcdir/vm/host_walk.py" "$dev" znbd-server nbdkit
   for server in znbd-server nbdkit; do
-    run "$PYTHON" "$srcdir/vm/host_walk.py" "$dev" "$server"
-    like "$out" '(^|'$'\n'')all agree($|'$'\n'')' "$1, behind $server"
-    [[ $out = *'all agree'* ]] && diag "${out%%$'\n'*}"
+    if [[ $out =~ "all agree behind $server: "[^$'\n']* ]]; then
+      pass "$1, behind $server"
+      diag "${BASH_REMATCH[0]}"
+    else
+      fail "$1, behind $server" "$out"
+    fi
   done
 }
 
@@ -27,4 +31,6 @@ walk "ZNS 4096, capacity below size, open and active limits"
 zns_disk 512
 walk "ZNS 512, no limits"
 smr_disk dev_size_mb=32 zone_size_mb=2 zone_nr_conv=2 zone_max_open=3
-walk "SMR, conventional zones, an open limit"
+walk "SMR 512, conventional zones, an open limit"
+smr_disk dev_size_mb=24 zone_size_mb=2 zone_nr_conv=1 sector_size=4096
+walk "SMR 4096, no limit"

@@ -33,6 +33,12 @@ MANY = 1 << 20                  # bytes: longer requests are rare
 
 MANAGE = tuple(OPS.values())
 
+# As znbd report says them.
+CONDS = {0: "not-wp", 1: "empty", 2: "implicit-open", 3: "explicit-open",
+         4: "closed", 13: "read-only", 14: "full", 15: "offline"}
+TYPES = {1: "conventional", 2: "seq-write-required",
+         3: "seq-write-preferred"}
+
 
 class Wrong(Exception):
     pass
@@ -253,17 +259,33 @@ class Walk:
         for op in ops:
             self.compare(op[0], self.served.apply(op), self.model.apply(op))
         if turn % 2:
-            status, out, err = run("znbd", "report", "--json",
-                                   self.served.server.uri)
-            if status:
-                raise Wrong("znbd report: " + err)
-            for z, its in zip(json.loads(out)["zones"], report):
-                want = (its.start, its.length, its.capacity,
-                        None if its.wp is None else its.start + its.wp)
-                wp = None if its.wp is None else z["wp"]
-                self.compare("znbd report, zone at %d" % its.start,
-                             (z["start"], z["length"], z["capacity"], wp),
-                             want)
+            self.client_report(report)
+
+    def client_report(self, report):
+        """znbd report, which has it from x-zbd:zones where that is."""
+        status, out, err = run("znbd", "report", "--json",
+                               self.served.server.uri)
+        if status:
+            raise Wrong("znbd report: " + err)
+        told = json.loads(out)
+        device, geometry = self.device, told["geometry"]
+        for name, want in (
+                ("model", "host-managed"), ("size", device.size),
+                ("zone_count", device.count),
+                ("zone_size", device.zone_size),
+                ("conventional", self.g.conventional),
+                ("max_open", device.max_open),
+                ("max_active", device.max_active),
+                ("block_size", device.block)):
+            self.compare("znbd report, " + name, geometry[name], want)
+        self.compare("znbd report, zones", len(told["zones"]), len(report))
+        for z, its in zip(told["zones"], report):
+            wp = None if its.wp is None else its.start + its.wp
+            self.compare("znbd report, zone at %d" % its.start,
+                         (z["start"], z["length"], z["capacity"], z["type"],
+                          z["cond"], None if wp is None else z["wp"]),
+                         (its.start, its.length, its.capacity,
+                          TYPES[its.type], CONDS[its.cond], wp))
 
     def data(self, zone):
         """What the device holds of a zone."""
@@ -294,12 +316,13 @@ class Walk:
 
     def run(self):
         try:
-            # Whatever was there before.
+            # Whatever was there before is told, and goes.
+            self.look(1)
             self.one(("reset-all",) if "reset-all" not in
                      self.served.weights else ("table-all", 4))
             for zone in self.model.zones[:self.g.conventional]:
                 self.one(("zero", zone.start, zone.length))
-            self.look(1)
+            self.look(0)
             for n in range(OPERATIONS):
                 self.one(self.chooser.next())
                 if n % EVERY == 0:
@@ -331,9 +354,9 @@ def main():
         w = Walk(kind, device)
         if not w.run():
             return
-        print("%s: %d operations, %d refused by limits, %d zones closed by "
-              "the device" % (name, len(w.done), w.limited, w.evicted))
-    print("all agree")
+        print("all agree behind %s: %d operations, %d refused by limits, %d "
+              "zones closed by the device" % (name, len(w.done), w.limited,
+                                              w.evicted), flush=True)
 
 
 main()
