@@ -8,6 +8,7 @@ is the device's afterwards, and the server lives and says what happened.
 
 import errno
 import os
+import subprocess
 import time
 
 import nbd
@@ -110,6 +111,17 @@ class Server:
 
 def sector(zone, at=0):
     return (zone * ZONE + at * BLOCK) // 512
+
+
+def from_the_start(s):
+    """Zones 11 and 12 were as they are before the server came."""
+    s.equal([z[0] for z in s.zones()[11:13]], [READ_ONLY, OFFLINE],
+            "zones that were read-only and offline before are so")
+    s.agrees("at the start")
+    s.equal((s.write(11, 0), s.read(11, 0), s.manage(11, 4)),
+            ("EPERM", "zeros", "EPERM"), "the read-only one is read")
+    s.equal((s.write(12, 0), s.read(12, 0), s.manage(12, 4)),
+            ("EIO", "EIO", "EIO"), "the offline one is not")
 
 
 def conditions(s):
@@ -221,7 +233,8 @@ def bad_blocks(s):
 def behind_the_back(s):
     device = s.device
     s.equal(s.write(9, 0, 8), "done", "zone 9 is written")
-    device.reset(9)
+    subprocess.run(["blkzone", "reset", "--force", "-o", str(sector(9)),
+                    "-c", "1", device.path], check=True)
     s.equal(s.write(9, 8), "EINVAL", "after a reset behind its back")
     s.said("zone 9: write failed .*empty", "so")
     s.agrees("after the reset")
@@ -289,9 +302,13 @@ def removed(kind):
 tap = TAP()
 for kind in "znbd-server", "nbdkit":
     with made("null_blk size=32 zone_size=2 zone_nr_conv=1 blocksize=4096") \
-            as device, Server(kind, device) as s:
-        conditions(s)
-        bad_blocks(s)
-        behind_the_back(s)
+            as device:
+        device.set("zone_readonly", sector(11))
+        device.set("zone_offline", sector(12))
+        with Server(kind, device) as s:
+            from_the_start(s)
+            conditions(s)
+            bad_blocks(s)
+            behind_the_back(s)
     removed(kind)
 tap.done_testing()

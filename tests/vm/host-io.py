@@ -51,7 +51,7 @@ with made("null_blk size=256000 zone_size=256 memory_backed=0") as device:
             step(0, 1, EMPTY)
             step(0, 10, EMPTY)
             step(LAST, 2, EMPTY)
-            for first in (0, 1, LAST) if kind == "znbd-server" else (1,):
+            for first in 0, 1, LAST:
                 offset = LAST_BYTES if first == LAST else first * LEN * 512
                 step(first, 1, EXPLICIT, "zo %s 268435456" % offset)
                 step(first, 1, EMPTY, "zc %s 268435456" % offset)
