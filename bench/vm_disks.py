@@ -49,8 +49,11 @@ def wait_for(what, happened):
 
 def run(*argv):
     """What it prints."""
-    r = subprocess.run(argv, text=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        r = subprocess.run(argv, text=True, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        sys.exit("vm.py: %s is not installed" % argv[0])
     if r.returncode:
         sys.exit("vm.py: %s: status %d: %s" % (" ".join(argv), r.returncode,
                                                r.stdout + r.stderr))
