@@ -132,6 +132,21 @@ smr_name ()
   [ -d "${found[0]}" ] && basename "${found[0]}"
 }
 
+# walk NAME: the random walk of host_walk.py on $dev, a check for each server
+walk ()
+{
+  local server
+  run "$PYTHON" "$srcdir/vm/host_walk.py" "$dev" znbd-server nbdkit
+  for server in znbd-server nbdkit; do
+    if [[ $out =~ "all agree behind $server: "[^$'\n']* ]]; then
+      pass "$1, behind $server"
+      diag "${BASH_REMATCH[0]}"
+    else
+      fail "$1, behind $server" "$out"
+    fi
+  done
+}
+
 # ---- the kernel's NBD client --------------------------------------------
 
 nbd_count=0
