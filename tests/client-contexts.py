@@ -9,6 +9,8 @@ import itertools
 import json
 import time
 
+import nbd
+
 from harness import TAP, Nbdkit, ZnbdServer, run
 from nbd_fake import Fake, Proxy
 
@@ -66,6 +68,11 @@ def course(uri):
     return result
 
 
+# libnbd 1.18 and later speaks extended headers, and looks at descriptors
+# itself: some do not come to libznbd then.
+EXTENDED = hasattr(nbd.NBD, "block_status_64")
+
+
 def ways():
     """Each subcommand by contexts, by the table, and on nbdkit."""
     params = ["%s=%s" % (k.replace("_", "-"), v) for k, v in DISK.items()]
@@ -100,8 +107,8 @@ def ways():
             tap.like(znbd("report", "--verbose", uri)[2], by,
                      "%s: --verbose tells the report's way" % what)
             for op in "open", "close", "finish", "reset":
-                by = "a context of the operation's own" \
-                    if hide != "contexts" and not name else "the zone table"
+                by = "a context (of the operation's own|that each request " \
+                    "names)" if hide != "contexts" and not name else "the zone table"
                 tap.like(znbd(op, "--all", "--verbose", uri)[2], by,
                          "%s: and that of %s" % (what, op))
             tap.like(znbd("info", "--verbose", uri)[2], "report by way of",
@@ -128,7 +135,8 @@ def large():
         tap.equal((status, len(out.splitlines())), (0, 81921),
                   "a report of 20 TB")
         tap.diag("%.2f s" % (time.monotonic() - begin))
-        tap.like(err, "zone table.*round trips", "is by the table")
+        tap.like(err, "extended headers" if EXTENDED else
+                 "zone table.*round trips", "is by the quickest way")
         status, few, err = znbd("report", "--count", 20, "--verbose",
                                 server.uri)
         tap.like(err, "x-zbd:zones", "a few zones are not")
@@ -136,8 +144,8 @@ def large():
                   "and are the same")
         status, _, err = znbd("finish", "--zone", "0-999", "--verbose",
                               server.uri)
-        tap.ok(status == 0 and "zone table" in err,
-               "many zones are finished by the table", err)
+        tap.ok(status == 0 and EXTENDED != ("zone table" in err),
+               "many zones are finished by it too", err)
         with Proxy(tap.path("proxy"), server.socket, "table") as proxy:
             status, got, err = znbd("report", "--verbose", proxy.uri)
             want = znbd("report", server.uri)[1]
@@ -298,7 +306,8 @@ def replies():
         with fake() as f:
             f.status = lie(answer)
             err = refused("a descriptor " + what, *znbd("report", f.uri))
-            if "zone 2 " not in err:
+            if "zone 2 " not in err and not (EXTENDED and
+                                             "Protocol error" in err):
                 tap.fail("it names zone 2", err)
             status, out, err = znbd("report", "--count", 2, f.uri)
             tap.equal((status, err), (0, ""), "other zones can be had")
@@ -309,7 +318,8 @@ def replies():
             (size, value | 0xffff0000)
             for size, value in honest(offset, length + 5 * M)]
         status, out, err = znbd("info", f.uri)
-        tap.ok(status == 0 and "8 empty" in out,
+        tap.ok((status == 0 and "8 empty" in out) or
+               (EXTENDED and "Protocol error" in err),
                "unknown flags and what lies behind are skipped", err)
     # Answers that stop short, at each descriptor.
     with fake() as f:
