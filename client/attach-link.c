@@ -54,7 +54,22 @@ watch_peer (struct nbd_handle *h)
   (void) setsockopt (fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
-/* A connection that is ready; NULL with a text. */
+/* Data goes in simple replies: of a structured one libnbd receives four
+ * pieces, each by a system call. */
+static int
+ask_for (struct nbd_handle *h, const char *context)
+{
+  if (context)
+    return nbd_add_meta_context (h, context);
+#ifdef HAVE_NBD_SET_REQUEST_EXTENDED_HEADERS
+  if (nbd_set_request_extended_headers (h, false) == -1)
+    return -1;
+#endif
+  return nbd_set_request_structured_replies (h, false);
+}
+
+/* A connection that is ready, with a context or for data (NULL); NULL with a
+ * text. */
 static struct nbd_handle *
 dial (const char *uri, const char *context, struct zone_error *err)
 {
@@ -63,7 +78,7 @@ dial (const char *uri, const char *context, struct zone_error *err)
   uint64_t now;
 
   if (h == NULL || nbd_set_uri_allow_local_file (h, true) == -1 ||
-      nbd_add_meta_context (h, context) == -1 ||
+      ask_for (h, context) == -1 ||
       nbd_set_pread_initialize (h, false) == -1 ||
       nbd_aio_connect_uri (h, uri) == -1)
     goto failed;
@@ -166,19 +181,32 @@ look_at_zones (struct link *l, struct zone_error *err)
   return 0;
 }
 
+/* Whether the server offers zones. */
+static bool
+offers_zones (const char *uri)
+{
+  struct zone_error ignored;
+  struct nbd_handle *h = dial (uri, ZONES_CONTEXT, &ignored);
+  const bool r = h && nbd_can_meta_context (h, ZONES_CONTEXT) == 1;
+
+  if (h) {
+    (void) nbd_shutdown (h, 0);
+    nbd_close (h);
+  }
+  return r;
+}
+
 /* libznbd's connection. */
 static int
 connect_disk (struct link *l, const char *uri, bool zoned,
               struct zone_error *err)
 {
-  const bool must = zoned ||
-    nbd_can_meta_context (l->data[0], ZONES_CONTEXT) == 1;
-
   l->disk = znbd_connect_uri (uri, ZNBD_ALLOW_LOCAL_FILES);
   if (l->disk)
     return look_at_zones (l, err);
-  if (must)
-    return zone_error (err, znbd_get_errno (), "%s", znbd_get_error ());
+  zone_error (err, znbd_get_errno (), "%s", znbd_get_error ());
+  if (zoned || offers_zones (uri))
+    return -1;
   l->unzoned = "the server offers neither x-zbd contexts nor a zone table "
     "(znbd-server does, and nbdkit with its plugin zoned)";
   return 0;
@@ -216,7 +244,7 @@ connect_all (struct link *l, const struct attach_options *o,
 {
   unsigned wanted = o->connections;
 
-  l->data[0] = dial (o->uri, ZONES_CONTEXT, err);
+  l->data[0] = dial (o->uri, NULL, err);
   if (l->data[0] == NULL)
     return -1;
   l->n = 1;
@@ -232,7 +260,7 @@ connect_all (struct link *l, const struct attach_options *o,
   if (!l->multi_conn)
     wanted = 1;
   for (; l->n < wanted; l->n++) {
-    l->data[l->n] = dial (o->uri, ZONES_CONTEXT, err);
+    l->data[l->n] = dial (o->uri, NULL, err);
     if (l->data[l->n] == NULL)
       return -1;
   }

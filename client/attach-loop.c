@@ -96,6 +96,19 @@ ignore (struct ring_op *op, int res)
 
 static struct ring_op ignored = { ignore };
 
+static int
+notify (struct nbd_handle *h, unsigned events)
+{
+  const unsigned dir = nbd_aio_get_direction (h);
+  const unsigned broken = POLLHUP | POLLERR;
+
+  if ((dir & LIBNBD_AIO_DIRECTION_READ) && (events & (POLLIN | broken)))
+    return nbd_aio_notify_read (h);
+  if ((dir & LIBNBD_AIO_DIRECTION_WRITE) && (events & (POLLOUT | broken)))
+    return nbd_aio_notify_write (h);
+  return 0;
+}
+
 static void
 socket_ready (struct ring_op *op, int res)
 {
@@ -103,12 +116,16 @@ socket_ready (struct ring_op *op, int res)
   struct conn *c = w->conn;
   unsigned n;
 
-  (void) res;
   free (w);
   if (c == NULL)
     return;
   c->watch = NULL;
-  for (n = 0; n < ANSWERS && nbd_poll (c->nbd, 0) == 1; n++)
+  /* What the ring has seen libnbd need not ask for again; only whether there
+   * is more. */
+  if (res < 0 || notify (c->nbd, res) == -1)
+    return;
+  for (n = 0; n < ANSWERS && nbd_aio_in_flight (c->nbd) > 0 &&
+         nbd_poll (c->nbd, 0) == 1; n++)
     ;
 }
 

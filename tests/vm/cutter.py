@@ -85,11 +85,12 @@ class Cutter(Listener):
             with self.lock:
                 self.sockets |= {s, up}
             self._options(s, up)
-            answers = threading.Thread(target=self._answers, args=(up, s),
-                                       daemon=True)
+            reads = {}              # cookie: length
+            answers = threading.Thread(target=self._answers,
+                                       args=(up, s, reads), daemon=True)
             answers.start()
             try:
-                self._requests(s, up)
+                self._requests(s, up, reads)
             finally:
                 self._end(up)
                 answers.join()
@@ -117,28 +118,30 @@ class Cutter(Listener):
             if option == n.OPT_ABORT:
                 raise n.Closed()
 
-    def _requests(self, s, up):
+    def _requests(self, s, up, reads):
         while True:
             head = receive(s, 28)
-            command, length = struct.unpack_from(">H", head, 6)[0], \
-                struct.unpack_from(">I", head, 24)[0]
+            command, cookie, _, length = struct.unpack_from(">HQQI", head, 6)
             if command == n.CMD_WRITE:
                 head += receive(s, length)
+            if command == n.CMD_READ:
+                reads[cookie] = length
             with self.kept:
                 self.kept.wait_for(lambda: not self.hold)
             self.send(up, head)
             if command == n.CMD_DISC:
                 return
 
-    def _answers(self, up, s):
-        """libnbd asks for structured replies; all but reads may still be
-        answered by simple ones."""
+    def _answers(self, up, s, reads):
         try:
             while True:
                 head = receive(up, 16)
-                if struct.unpack_from(">I", head)[0] == n.CHUNK_MAGIC:
+                magic, error, cookie = struct.unpack(">IIQ", head)
+                if magic == n.CHUNK_MAGIC:
                     head += receive(up, 4)
                     head += receive(up, struct.unpack_from(">I", head, 16)[0])
+                elif error == 0:
+                    head += receive(up, reads.pop(cookie, 0))
                 self.send(s, head)
         except (n.Closed, OSError):
             self._end(s)
