@@ -11,6 +11,9 @@
 #include "options.h"
 #include "size.h"
 
+/* What set knows, each of them once. */
+#define NR_KEYS 10
+
 static int
 set_size (const char *key, const char *value, uint64_t *bytes,
           struct zone_error *err)
@@ -112,6 +115,8 @@ disk_spec_parse (const char *spec, struct store_geometry *g,
   static char size[] = "size";
   /* What is set points into it, as long as the program runs. */
   static char *copy;
+  const char *seen[NR_KEYS];
+  unsigned nseen = 0, i;
   char *item, *value, *rest;
 
   *g = defaults;
@@ -128,8 +133,12 @@ disk_spec_parse (const char *spec, struct store_geometry *g,
     }
     else
       return zone_error (err, EINVAL, "memory: \"%s\" is no key=value", item);
+    for (i = 0; i < nseen; ++i)
+      if (strcmp (item, seen[i]) == 0)
+        return zone_error (err, EINVAL, "memory: %s= is given twice", item);
     if (set (g, item, value, err) == -1)
       return -1;
+    seen[nseen++] = item;
   }
   if (g->size == 0 || g->zone_size == 0)
     return zone_error (err, EINVAL, "memory: a disk in memory needs a size "

@@ -157,6 +157,8 @@ wrong 'zone table is called' -e a/zones "$disk"
 wrong 'needs a size' memory:1G
 wrong 'zone-size=x is not a size' memory:1G,zone-size=x
 wrong 'unknown parameter foo' memory:1G,zone-size=1M,foo=1
+wrong 'zone-size= is given twice' memory:1G,zone-size=1M,zone-size=2M
+wrong ' size= is given twice' memory:1G,zone-size=1M,size=2G
 wrong 'neither 512 nor 4096' memory:1G,zone-size=1M,block-size=1k
 wrong 'port x' -p x "$disk"
 wrong 'shorter than' -U "/$(printf '%200s' | tr ' ' x)" "$disk"
