@@ -390,8 +390,11 @@ def prepare(top, folder):
     return source, build
 
 
-def outcome(build, source, test):
+def outcome(build, source, test, seeds=None):
     """{TAP name: ok}"""
+    env = dict(os.environ)
+    if seeds:
+        env["ZNBD_SEEDS"] = str(seeds)
     path = os.path.join(source, "tests", test)
     if "." not in test:         # a program
         path = os.path.join(build, "tests", test)
@@ -399,7 +402,7 @@ def outcome(build, source, test):
         if status != 0:
             sys.exit("removals: %s does not build:\n%s" % (test, out[-2000:]))
     status, out = call(os.path.join(build, "tests", "run"), path,
-                       cwd=os.path.join(build, "tests"))
+                       cwd=os.path.join(build, "tests"), env=env)
     return {m.group(2): m.group(1) == "ok" for m in re.finditer(
         r"^(ok|not ok) \d+ - (.*?)(?: # SKIP.*)?$", out, re.M)}
 
@@ -420,7 +423,8 @@ def remove(name, source, build):
                            cwd=build)
         if status != 0:
             return "does not build:\n" + out[-2000:]
-        results = outcome(build, source, test)
+        results = outcome(build, source, test,
+                          removals_image.SEEDS.get(name))
     finally:
         with open(path, "w") as f:
             f.write(text)

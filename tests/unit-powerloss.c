@@ -49,6 +49,7 @@ struct request {
 
 static struct zdisk *disk;
 static bool host_aware;
+static bool openings;           /* lives are short: see openings_cut_off */
 
 static unsigned
 number_from (const char *name, unsigned otherwise)
@@ -249,7 +250,7 @@ live (void)
   }
   model_opened (disk);
   for (i = 0; i < n; i++) {
-    workers[i].requests = 1 + sim_below (40);
+    workers[i].requests = 1 + sim_below (openings ? 20 : 40);
     workers[i].depth = sim_below (8);
     workers[i].rings = sim_chance (50);
     if (i > 0)
@@ -292,6 +293,24 @@ new_seed (uint64_t seed, bool flawed)
   model_new ();
 }
 
+/* When it ends, and what fails until then. */
+static void
+plan_life (void)
+{
+  sim->events = 0;
+  sim->crash_at = sim->crash_write = 0;
+  if (openings)
+    sim->crash_write = 1 + sim_below (sim_chance (50) ? 4 : 24);
+  else if (!sim_chance (15))
+    sim->crash_at = 1 + sim_below (1u << (4 + sim_below (8)));
+  sim->switching = sim_below (80);
+  sim->sync_fails = sim->io_fails = 0;
+  if (sim->flawed && sim_chance (60))
+    sim->sync_fails = 1 + sim_below (openings ? 3 : 12);
+  else if (sim->flawed && !openings)
+    sim->io_fails = 1 + sim_below (300);
+}
+
 static const char *
 one_life (bool *power_lost, unsigned *crashes)
 {
@@ -299,15 +318,7 @@ one_life (bool *power_lost, unsigned *crashes)
   int status;
   pid_t pid;
 
-  sim->events = 0;
-  sim->crash_at = sim_chance (15) ? 0
-    : 1 + sim_below (1u << (4 + sim_below (8)));
-  sim->switching = sim_below (80);
-  sim->sync_fails = sim->io_fails = 0;
-  if (sim->flawed && sim_chance (60))
-    sim->sync_fails = 1 + sim_below (12);
-  else if (sim->flawed)
-    sim->io_fails = 1 + sim_below (300);
+  plan_life ();
   sim->erred = false;
   sim->opened = sim->closing = sim->closed = false;
   pid = fork ();
@@ -325,7 +336,7 @@ one_life (bool *power_lost, unsigned *crashes)
     return text;
   }
   *crashes += WEXITSTATUS (status) == SIM_CRASHED;
-  *power_lost = sim_chance (70);
+  *power_lost = sim_chance (openings ? 35 : 70);
   if (*power_lost)
     sim_lose_power ();
   else
@@ -344,7 +355,7 @@ many_seeds (bool flawed, unsigned seeds)
   seeds = number_from ("ZNBD_SEEDS", seeds);
   for (i = 0; i < seeds; i++) {
     new_seed (first + i, flawed);
-    for (life = 0; life < LIVES; life++) {
+    for (life = 0; life < (openings ? 2 * LIVES : LIVES); life++) {
       wrong = one_life (&power_lost, &crashes);
       if (getenv ("ZNBD_VERBOSE"))
         print_message ("# seed %u, life %u: %s after %" PRIu64 " events, "
@@ -383,6 +394,19 @@ failing_disks (void **state)
 {
   (void) state;
   many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 120);
+}
+
+/* An opening takes up what a server left that was killed, or which an opening
+ * left that was cut off itself, and may have to do so several times.  Short
+ * lives, ended behind one of their first writes. */
+static void
+openings_cut_off (void **state)
+{
+  (void) state;
+  openings = true;
+  many_seeds (false, getenv ("ZNBD_LONG") ? 5000 : 50);
+  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 50);
+  openings = false;
 }
 
 #define SHARERS 16
@@ -491,6 +515,7 @@ main (void)
     cmocka_unit_test (group_commit),
     cmocka_unit_test (power_losses_and_kills),
     cmocka_unit_test (failing_disks),
+    cmocka_unit_test (openings_cut_off),
   };
 
   sim_init ();

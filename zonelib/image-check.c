@@ -80,8 +80,8 @@ repair_all (struct image *img, struct zone_error *err)
     if (read_zones (img, true, NULL, NULL, err) == -1)
       return -1;
     r = mend_slots (img);
-    if (r == 0 && fdatasync (img->fd) == -1)
-      r = errno;
+    if (r == 0)
+      r = image_sync (img->fd);
     if (r)
       return zone_error (err, r, "%s: cannot be repaired: %s", img->path,
                          strerror (r));

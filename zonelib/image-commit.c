@@ -87,15 +87,6 @@ is_truncated (const struct image *img)
     (fstat (img->fd, &st) == -1 || (uint64_t) st.st_size < img->sb.file_size);
 }
 
-static int
-sync_file (struct image *img)
-{
-  while (fdatasync (img->fd) == -1)
-    if (errno != EINTR)
-      return errno;
-  return 0;
-}
-
 /* What a zone's record is to say; true where it was gathered as reset. */
 static bool
 snapshot (struct image *img, uint32_t zone, struct image_payload *p)
@@ -178,7 +169,7 @@ write_commit (struct image *img, const struct image_commit *c)
     /* No RWF_DSYNC there, or interrupted. */
     e = image_pwrite (img->fd, slot, sizeof slot, at);
     if (e == 0)
-      e = sync_file (img);
+      e = image_sync (img->fd);
     if (e)
       return e;
   }
@@ -247,7 +238,7 @@ round_of_commit (struct image *img, struct image_commit *next, bool always)
     }
   }
   if (r == 0)
-    r = sync_file (img);
+    r = image_sync (img->fd);
   if (r == 0 && (nchanged > 0 || always))
     r = write_commit (img, next);
   if (r == 0 && img->store.failed)

@@ -79,6 +79,15 @@ image_file_open (const char *path, bool readonly, bool *block_device,
   return -1;
 }
 
+int
+image_sync (int fd)
+{
+  while (fdatasync (fd) == -1)
+    if (errno != EINTR)
+      return errno;
+  return 0;
+}
+
 /* Both return 0 or an errno; a file that ends too early is EIO. */
 int
 image_pread (int fd, void *buf, size_t length, uint64_t offset)

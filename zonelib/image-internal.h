@@ -120,6 +120,7 @@ int image_file_open (const char *path, bool readonly, bool *block_device,
                      uint64_t *size, struct zone_error *err);
 int image_pread (int fd, void *buf, size_t length, uint64_t offset);
 int image_pwrite (int fd, const void *buf, size_t length, uint64_t offset);
+int image_sync (int fd);        /* 0 or an errno */
 bool image_boot_id (uint8_t boot_id[16]);
 
 /* image-space.c; the file's size never changes.  Return 0 or an errno. */

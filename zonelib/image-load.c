@@ -558,7 +558,16 @@ image_read_zones (struct image *img, struct zones *zs, bool mend, FILE *out,
     goto out;
   if (image_past (img) == IMAGE_WAS_KILLED && read_volatile (w) == -1)
     goto out;
-  /* Only now is it known that the image is not refused. */
+  /* Only now is it known that the image is not refused.  What was found may
+   * be in the page cache alone, where its server died before it was synced:
+   * it has to be durable before anything that an older commit would need is
+   * written over. */
+  if (mend && (i = image_sync (img->fd)) != 0) {
+    zone_error (err, i, "%s: what it holds cannot be made durable: %s",
+                img->path, strerror (i));
+    volatile_mark (img, true);
+    goto out;
+  }
   if (write_made (w) == -1 || clear_broken (w) == -1 ||
       (mend && w->nnewer > 0 && walk_tables (w, clear_newer) == -1) ||
       (mend && img->sb_damaged && mend_superblocks (w) == -1))

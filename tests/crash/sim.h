@@ -73,6 +73,7 @@ struct sim {
   /* The seed's course. */
   uint64_t rng;
   uint64_t events, crash_at;    /* 0: never */
+  unsigned crash_write;         /* or behind the how manieth write; 0 */
   unsigned switching;           /* percent */
 
   /* The machine. */
