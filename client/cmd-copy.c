@@ -178,11 +178,25 @@ prepare (struct copy *c)
   if (copy_fit (c) == -1 || copy_probe (&c->src) == -1 ||
       copy_probe (&c->dst) == -1 || choose_piece (c) == -1)
     return -1;
-  if (c->o.force && !c->created &&
-      (target_manage_all (c->dst.target, ZNBD_ZONE_RESET) == -1 ||
-       copy_report (&c->dst) == -1))
-    return -1;
+  if (c->o.force)
+    copy_pretend_reset (c);
   return copy_plan (c);
+}
+
+/* Resets what is to be: all zones, or those of which nothing can be kept. */
+static int
+reset_zones (struct copy *c)
+{
+  uint32_t i, done;
+
+  if (c->o.force && !c->created)
+    return target_manage_all (c->dst.target, ZNBD_ZONE_RESET);
+  for (i = 0; i < c->njobs; ++i)
+    if (c->jobs[i].reset &&
+        target_manage (c->dst.target, ZNBD_ZONE_RESET, c->jobs[i].zone, 1,
+                       &done) == -1)
+      return -1;
+  return 0;
 }
 
 /* Whether what is to be continued looks like a part of the copy. */
@@ -213,11 +227,15 @@ static int
 copy (struct copy *c)
 {
   tell_plan (c);
+  if (reset_zones (c) == -1)
+    return -1;
   if (copy_run (c, COPY_DATA, "copying") == -1) {
     cli_error ("%" PRIu64 " of %" PRIu64 " bytes were copied; --resume goes "
                "on from there", (uint64_t) atomic_load (&c->done), c->total);
     return -1;
   }
+  if (copy_unchanged (c) == -1)
+    return -1;
   return c->o.verify ? verify (c) : 0;
 }
 

@@ -149,6 +149,34 @@ check_empty (const struct copy *c)
 }
 
 int
+copy_unchanged (struct copy *c)
+{
+  struct znbd_zone *before = c->src.zones;
+  uint32_t i, n = 0, first = 0;
+  int r;
+
+  c->src.zones = NULL;
+  r = copy_report (&c->src);
+  for (i = 0; r == 0 && i < c->src.g->zones; ++i) {
+    const struct znbd_zone *was = &before[i], *is = &c->src.zones[i];
+
+    if (was->type != ZNBD_ZONE_CONVENTIONAL && !is_dead (is) &&
+        (copy_data_end (is) < copy_data_end (was) ||
+         (copy_is_full (was) && !copy_is_full (is))) && n++ == 0)
+      first = i;
+  }
+  free (c->src.zones);
+  c->src.zones = before;
+  if (n > 0)
+    cli_error ("%" PRIu32 " zone%s of %s, the first is %" PRIu32 ", %s reset "
+               "while %s copied: %s has neither what was there nor what is; "
+               "copy again with --force", n, n == 1 ? "" : "s",
+               c->src.operand, first, n == 1 ? "was" : "were",
+               n == 1 ? "it was" : "they were", c->dst.operand);
+  return r == 0 && n == 0 ? 0 : -1;
+}
+
+int
 copy_fit (struct copy *c)
 {
   uint32_t i;

@@ -36,8 +36,8 @@ is_active (uint8_t cond)
 
 /* Whether the copy of a zone is to be full: a read-only zone that has no
  * pointer is best kept so. */
-static bool
-is_full (const struct znbd_zone *z)
+bool
+copy_is_full (const struct znbd_zone *z)
 {
   return z->cond == ZNBD_COND_FULL ||
     (z->cond == ZNBD_COND_READ_ONLY && z->wp == z->start + z->length);
@@ -93,12 +93,12 @@ static int
 plan_zone (struct copy *c, uint32_t i)
 {
   const struct znbd_zone *s = &c->src.zones[i];
-  struct znbd_zone *d = &c->dst.zones[i];
+  const struct znbd_zone *d = &c->dst.zones[i];
   const uint64_t to = copy_data_end (s);
   enum copy_action action = COPY_NOTHING;
   uint64_t from = copy_data_end (d);
+  bool reset = false;
   struct copy_job *job;
-  uint32_t done;
 
   if (is_left_out (c, i))
     return 0;
@@ -106,7 +106,7 @@ plan_zone (struct copy *c, uint32_t i)
     add (c, i, s->start, to);   /* nothing tells how far an earlier one came */
     return 0;
   }
-  if (d->cond == ZNBD_COND_FULL && is_full (s))
+  if (d->cond == ZNBD_COND_FULL && copy_is_full (s))
     return 0;
   if (d->cond == ZNBD_COND_FULL || from > to) {
     cli_error ("zone %" PRIu32 " of %s is written beyond %s's: this is no "
@@ -116,21 +116,20 @@ plan_zone (struct copy *c, uint32_t i)
   }
   if (from % c->src.g->granularity != 0) {
     /* Written inside a block of the source by a server that died. */
-    if (target_manage (c->dst.target, ZNBD_ZONE_RESET, i, 1, &done) == -1)
-      return -1;
-    d->cond = ZNBD_COND_EMPTY;
-    from = d->wp = d->start;
+    reset = true;
+    from = d->start;
   }
-  if (!is_full (s))
+  if (!copy_is_full (s))
     action = wanted_action (c, s, d, from < to);
-  if (from == to && action == COPY_NOTHING && !is_full (s))
+  if (from == to && action == COPY_NOTHING && !copy_is_full (s))
     return 0;
 
   job = add (c, i, from, to);
   job->sequential = true;
-  job->full = is_full (s);
+  job->full = copy_is_full (s);
   job->action = action;
-  job->needs_active = d->cond == ZNBD_COND_EMPTY;
+  job->reset = reset;
+  job->needs_active = d->cond == ZNBD_COND_EMPTY || reset;
   job->order = action == COPY_OPEN ? OPEN
     : job->full ? job->needs_active ? FULL : FULL_ACTIVE
     : job->needs_active ? PARTIAL : PARTIAL_ACTIVE;
@@ -147,6 +146,15 @@ compare (const void *a, const void *b)
   return x->zone < y->zone ? -1 : x->zone > y->zone;
 }
 
+bool
+copy_frees_active (const struct copy *c, const struct copy_job *job)
+{
+  /* What is closed with nothing written is empty. */
+  return job->full ||
+    (job->action == COPY_CLOSE && job->from == job->to &&
+     job->to == c->dst.zones[job->zone].start);
+}
+
 static int
 plan_limits (struct copy *c)
 {
@@ -154,6 +162,8 @@ plan_limits (struct copy *c)
   uint64_t active = 0, explicit = 0, later = 0, opened = 0;
   uint32_t i;
 
+  for (i = 0; i < c->njobs; ++i)
+    active -= c->jobs[i].reset;
   for (i = 0; i < g->zones; ++i) {
     active += is_active (c->dst.zones[i].cond);
     explicit += c->dst.zones[i].cond == ZNBD_COND_EXPLICIT_OPEN;
@@ -161,13 +171,11 @@ plan_limits (struct copy *c)
   later = active;
   for (i = 0; i < c->njobs; ++i) {
     const struct copy_job *job = &c->jobs[i];
-    const struct znbd_zone *d = &c->dst.zones[job->zone];
 
     if (!job->sequential)
       continue;
     later += job->needs_active;
-    later -= job->full || (job->action == COPY_CLOSE && job->from == job->to &&
-                           job->to == d->start);
+    later -= copy_frees_active (c, job);
     opened += job->action == COPY_OPEN;
   }
   if (g->max_active && later > g->max_active) {
@@ -200,12 +208,28 @@ tell_read_only (const struct copy *c)
 
   for (i = 0; i < c->src.g->zones; ++i)
     if (c->src.zones[i].cond == ZNBD_COND_READ_ONLY &&
-        is_full (&c->src.zones[i]) && !is_left_out (c, i) && n++ == 0)
+        copy_is_full (&c->src.zones[i]) && !is_left_out (c, i) && n++ == 0)
       first = i;
   if (n > 0 && !c->o.quiet)
     cli_error ("%s has %" PRIu32 " read-only zone%s, the first is %" PRIu32
                ": in %s %s full", c->src.operand, n, n == 1 ? "" : "s",
                first, c->dst.operand, n == 1 ? "it is" : "they are");
+}
+
+void
+copy_pretend_reset (struct copy *c)
+{
+  uint32_t i;
+
+  for (i = 0; i < c->dst.g->zones; ++i) {
+    struct znbd_zone *z = &c->dst.zones[i];
+
+    if (z->type != ZNBD_ZONE_CONVENTIONAL && z->cond != ZNBD_COND_READ_ONLY &&
+        z->cond != ZNBD_COND_OFFLINE) {
+      z->cond = ZNBD_COND_EMPTY;
+      z->wp = z->start;
+    }
+  }
 }
 
 int
@@ -246,7 +270,6 @@ copy_plan_compare (struct copy *c, bool everything)
         continue;
       if (to > copy_data_end (d))
         to = copy_data_end (d);
-      to -= to % unit;
       if (to > from + SAMPLE)
         from = (to - SAMPLE) - (to - SAMPLE) % unit;
     }
@@ -266,7 +289,7 @@ copy_same_zones (const struct copy *c)
     const struct znbd_zone *s = &c->src.zones[i], *d = &c->dst.zones[i];
 
     if (is_left_out (c, i) || s->type == ZNBD_ZONE_CONVENTIONAL ||
-        (is_full (s) ? d->cond == ZNBD_COND_FULL
+        (copy_is_full (s) ? d->cond == ZNBD_COND_FULL
          : d->cond != ZNBD_COND_FULL &&
            copy_data_end (d) == copy_data_end (s)))
       continue;

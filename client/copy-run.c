@@ -198,7 +198,7 @@ settle_zones (struct copy *c, struct copy_job **jobs, uint32_t n)
 
 /* What a batch of jobs has changed of what limits leave. */
 struct balance {
-  uint32_t full;                /* zones that are active no more */
+  uint32_t inactive;            /* zones that are active no more */
   uint32_t opened;              /* that stay open */
 };
 
@@ -216,7 +216,7 @@ settle (struct copy *c, struct copy_job *list, uint32_t n, struct balance *b)
   }
   for (i = 0; i < n; ++i, list = list->next) {
     jobs[i] = list;
-    b->full += list->full;
+    b->inactive += copy_frees_active (c, list);
     b->opened += list->action == COPY_OPEN;
   }
   qsort (jobs, n, sizeof *jobs, compare_jobs);
@@ -266,7 +266,7 @@ supervise (struct copy *c)
     pthread_mutex_lock (&c->lock);
     if (r == -1)
       stop (c);
-    c->active_left += b.full;
+    c->active_left += b.inactive;
     if (c->open_max != UINT32_MAX)
       c->open_max -= b.opened < c->open_max ? b.opened : c->open_max;
     if (list) {

@@ -284,6 +284,8 @@ read_piece (struct stream *s, uint64_t to)
     p->reads = 2;
     p->io.done = src_read;
     p->io2.done = dst_read;
+    /* Whole blocks are read, where what is to be compared ends in one. */
+    n += (c->common - n % c->common) % c->common;
     copy_conn_read (w->src, &p->io, p->buf, n, p->offset);
     copy_conn_read (w->dst, &p->io2, p->buf + c->piece, n, p->offset);
     return;

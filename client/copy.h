@@ -70,6 +70,7 @@ struct copy_job {
   bool sequential;
   bool full;                    /* the zone is to be full */
   bool needs_active;            /* takes one of the destination's */
+  bool reset;                   /* its zone is to be reset first */
   uint64_t from, to;            /* on the disk; may be the same */
   struct copy_job *next;        /* of the done */
 };
@@ -118,8 +119,12 @@ int copy_close (struct copy *c, bool good);
 /* ---- copy-fit.c, copy-plan.c: likewise ---- */
 
 int copy_fit (struct copy *c);
+/* Whether the source still has what was copied. */
+int copy_unchanged (struct copy *c);
 /* Sets the jobs of a copy, and what it says of limits. */
 int copy_plan (struct copy *c);
+/* For copies by force: plans as if all zones were reset already. */
+void copy_pretend_reset (struct copy *c);
 /* Sets jobs that compare: what is there already, a little of each zone; or
  * everything. */
 int copy_plan_compare (struct copy *c, bool everything);
@@ -135,6 +140,11 @@ copy_piece_memory (const struct copy *c)
 
 /* Where the data of a source's zone ends. */
 uint64_t copy_data_end (const struct znbd_zone *z);
+/* Whether the copy of a zone is to be full. */
+bool copy_is_full (const struct znbd_zone *z);
+/* Whether the job's zone, which was or becomes active, is so no more when it
+ * is settled. */
+bool copy_frees_active (const struct copy *c, const struct copy_job *job);
 
 /* ---- copy-run.c ---- */
 

@@ -394,6 +394,30 @@ for which in ("destination", "source"):
             resumed("the %s came back" % which, server.uri, other.uri)
             tap.equal(digest(other.uri), big_digest, "the same data")
 
+# A source that changes: what is appended is no harm, what is reset is.
+with ZnbdServer(big) as server, ZnbdServer(create("dst", ZONES)) as other:
+    p = subprocess.Popen(["znbd", "copy", *SLOWLY, server.uri, other.uri],
+                         stderr=subprocess.PIPE, text=True)
+    wait_for_data(other)
+    h = connect(server.uri)
+    write(h, 15, MiB, 4 * MiB, at=MiB)
+    h.shutdown()
+    tap.equal((p.communicate()[1], p.returncode), ("", 0),
+              "the source is written meanwhile")
+    tap.equal(report(other.uri)[15]["wp"], 61 * MiB,
+              "what it had at first is copied")
+with ZnbdServer(shutil.copy(big, tap.path("changing"))) as server:
+    with ZnbdServer(create("dst", ZONES)) as other:
+        p = subprocess.Popen(["znbd", "copy", *SLOWLY, server.uri,
+                              other.uri], stderr=subprocess.PIPE, text=True)
+        wait_for_data(other)
+        znbd("reset", "--zone", "13", server.uri)
+        err = p.communicate()[1]
+        tap.ok(p.returncode == 1 and re.match(
+            "znbd copy: 1 zone of .*, the first is 13, was reset while it was"
+            " copied: .*--force\n$", err), "a zone of the source is reset "
+            "meanwhile", p.returncode, err)
+
 # ---- limits ---------------------------------------------------------------
 
 many = create("many", ["size=32M", "zone-size=1M", "conventional=0"])
@@ -423,6 +447,44 @@ with ZnbdServer(many) as server:
         copied("a zone that is open and empty", server.uri, other.uri)
         same(server.uri, other.uri, "a zone that was open",
              (many_digest, digest(other.uri)))
+
+with ZnbdServer("memory:8M,zone-size=1M") as server:
+    h = connect(server.uri)
+    write(h, 1, 64 * KiB)
+    h.shutdown()
+    with ZnbdServer("memory:8M,zone-size=1M,max-active=1") as other:
+        znbd("open", "--zone", "5", other.uri)
+        copied("the only active zone is open and empty", server.uri,
+               other.uri)
+        tap.equal([z["cond"] for z in report(other.uri)],
+                  ["empty", "closed"] + ["empty"] * 6,
+                  "it is closed, and makes room")
+
+    # Limits that do not suffice are no reason to lose what is there.
+    write(connect(server.uri), 2, 64 * KiB)
+    with ZnbdServer("memory:8M,zone-size=1M,max-active=1") as other:
+        write(connect(other.uri), 4, MiB)
+        before = digest(other.uri)
+        refused("2 zones of .* would be active", "--force beyond limits",
+                "--force", server.uri, other.uri)
+        tap.equal((digest(other.uri), report(other.uri)[4]["cond"]),
+                  (before, "full"), "nothing was reset")
+
+# ---- the other model ------------------------------------------------------
+
+AWARE = MEMORY + ",model=host-aware"
+with ZnbdServer(AWARE) as server:
+    fill(server.uri)
+    h = connect(server.uri)
+    write(h, 3, 4 * KiB, at=8 * KiB)            # below the pointer
+    write(h, 13, 4 * KiB, at=64 * KiB)          # above it
+    h.shutdown()
+    for kind, model in ("host-managed", MEMORY), ("host-aware", AWARE):
+        with ZnbdServer(model) as other:
+            desc = "host-aware to %s" % kind
+            copied(desc, "--verify", server.uri, other.uri)
+            same(server.uri, other.uri, desc,
+                 (digest(server.uri), digest(other.uri)))
 
 # ---- what does not fit ----------------------------------------------------
 
@@ -490,6 +552,14 @@ with ZnbdServer(wide) as server:
         h.shutdown()
         copied("blocks of 4096 to such of 512", "--verify", "--resume",
                server.uri, other.uri)
+    with ZnbdServer("memory:8M,zone-size=1M,block-size=512") as other:
+        h = connect(other.uri)
+        h.pwrite(data[::-1], 2 * MiB)
+        refused(r"differ at offset 2097152 .zone 2.\n.*no part of a copy",
+                "something else in a part of a block", "--resume",
+                server.uri, other.uri, lines=2)
+        tap.ok(h.pread(512, 2 * MiB) == data[::-1], "it was not reset")
+        h.shutdown()
 
 broken = create("broken", ["size=8M", "zone-size=1M", "read-only-zones=3",
                            "offline-zones=5"])
