@@ -28,6 +28,7 @@
 #include "ring.h"
 
 #define LIVES   5
+#define LOSSES  4               /* looked at after each */
 #define WORKERS 4
 
 struct worker {
@@ -315,7 +316,8 @@ static const char *
 one_life (bool *power_lost, unsigned *crashes)
 {
   static char text[64];
-  int status;
+  const char *wrong;
+  int status, i;
   pid_t pid;
 
   plan_life ();
@@ -336,6 +338,12 @@ one_life (bool *power_lost, unsigned *crashes)
     return text;
   }
   *crashes += WEXITSTATUS (status) == SIM_CRASHED;
+  for (i = 0; i < LOSSES; i++) {
+    *power_lost = true;
+    wrong = model_peek ();
+    if (wrong)
+      return wrong;
+  }
   *power_lost = sim_chance (openings ? 35 : 70);
   if (*power_lost)
     sim_lose_power ();
@@ -393,7 +401,7 @@ static void
 failing_disks (void **state)
 {
   (void) state;
-  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 120);
+  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 80);
 }
 
 /* An opening takes up what a server left that was killed, or which an opening
@@ -404,8 +412,8 @@ openings_cut_off (void **state)
 {
   (void) state;
   openings = true;
-  many_seeds (false, getenv ("ZNBD_LONG") ? 5000 : 50);
-  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 50);
+  many_seeds (false, getenv ("ZNBD_LONG") ? 2500 : 40);
+  many_seeds (true, getenv ("ZNBD_LONG") ? 2500 : 40);
   openings = false;
 }
 

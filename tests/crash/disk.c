@@ -203,8 +203,9 @@ choose (enum how how)
       memcpy (sim->durable + s * IMAGE_SECTOR, chosen[s], IMAGE_SECTOR);
 }
 
-void
-sim_lose_power (void)
+/* Makes of what is durable what a power loss leaves. */
+static void
+lose (void)
 {
   static uint8_t cache[FILE_MAX];
   uint32_t s;
@@ -215,10 +216,33 @@ sim_lose_power (void)
   for (s = IMAGE_VOLATILE_OFFSET; s < TABLES; s += IMAGE_SECTOR)
     if (sim_chance (60))
       memcpy (sim->durable + s, cache + s, IMAGE_SECTOR);
+}
+
+void
+sim_lose_power (void)
+{
+  lose ();
   write_file (file, sim->durable);
   forget_ops ();
   sim->boot_id[sim_below (16)]++;
   sim->sync_failed = sim->erred = false;
+}
+
+static bool peeking;            /* the copy is of a disk, and has no cache */
+
+const char *
+sim_peek (bool begin)
+{
+  static uint8_t durable[FILE_MAX];
+
+  peeking = begin;
+  if (begin) {
+    memcpy (durable, sim->durable, sim->size);
+    lose ();
+    write_file (copy, sim->durable);
+    memcpy (sim->durable, durable, sim->size);
+  }
+  return copy_path;
 }
 
 /* Sectors that are lost and only in the page cache any more go from there,
@@ -487,7 +511,7 @@ __wrap_posix_fadvise (int fd, off_t offset, off_t length, int advice)
   (void) fd;
   if (sim_is_live ())
     sim_event ();
-  if (advice == POSIX_FADV_DONTNEED)
+  if (advice == POSIX_FADV_DONTNEED && !peeking)
     drop_cache (sim_is_live () ? file : copy, offset / IMAGE_SECTOR,
                 length ? (offset + length) / IMAGE_SECTOR : SECTORS_MAX,
                 100);

@@ -392,6 +392,23 @@ judge_copy (const char *path, bool power_lost)
 }
 
 const char *
+model_peek (void)
+{
+  const bool attempted = sim->attempted, lost = sim->lost;
+  const char *text;
+
+  sim->attempted = true;
+  sim->lost = lost || (sim->opened && !sim->closed && !sim->closing);
+  sim->boot_id[0]++;
+  text = judge_copy (sim_peek (true), true);
+  sim_peek (false);
+  sim->boot_id[0]--;
+  sim->attempted = attempted;
+  sim->lost = lost;
+  return text;
+}
+
+const char *
 model_judge (bool power_lost)
 {
   const char *text;

@@ -127,6 +127,9 @@ void sim_new_image (uint64_t seed);
 /* What is in the page cache becomes what a power loss leaves, or a kill. */
 void sim_lose_power (void);
 void sim_kill (void);
+/* A copy of what a power loss now might leave, until it is called again with
+ * false: nothing else changes. */
+const char *sim_peek (bool begin);
 /* A copy of the page cache, for a look. */
 const char *sim_copy (void);
 void sim_sync_all (void);
@@ -156,6 +159,8 @@ void model_flush_begin (struct model_flush *flush);
 void model_flushed (const struct model_flush *flush);
 void model_opened (struct zdisk *disk);
 void model_closed (void);
+/* Looks at what a power loss might leave of a life. */
+const char *model_peek (void);
 /* Looks at a copy of the image after a life.  NULL, or what is wrong. */
 const char *model_judge (bool power_lost);
 /* How many bytes below pointers were looked at so far. */
