@@ -343,11 +343,14 @@ static int
 run (struct handle *h, enum zdisk_op op, void *buf, uint64_t count,
      uint64_t offset, uint32_t flags)
 {
-  struct zdisk_request req = {
-    .op = op, .buf = buf, .length = count, .offset = offset,
-  };
+  struct zdisk_request req;     /* the rest of it is the disk's to set */
   int error;
 
+  req.op = op;
+  req.flags = 0;
+  req.buf = buf;
+  req.length = count;
+  req.offset = offset;
   if (flags & NBDKIT_FLAG_FUA)
     req.flags |= ZDISK_FUA;
   if (flags & NBDKIT_FLAG_MAY_TRIM)

@@ -43,7 +43,8 @@ struct zdisk_client {
   struct zdisk *disk;
   bool readonly;
   _Atomic uint32_t lost;        /* the store's, when a flush last told */
-  _Atomic uint32_t refs;        /* its requests under way, and its owner */
+  _Atomic uint32_t refs;        /* its owner, and its requests under way
+                                 * for which nobody waits */
   _Atomic bool abandoned;       /* nobody wants its answers */
   bool gone;                    /* these two under park_lock */
   uint64_t parked_bytes;
@@ -141,7 +142,12 @@ io_request (struct store_io *io)
     ((char *) io - offsetof (struct zdisk_request, work.io));
 }
 
-/* disk.c */
+/* disk.c.  disk_submit: zdisk_submit, of which counted is true, for who
+ * keeps the client until the request is done; disk_read: a read that needs
+ * no request, as most do, true where it is done. */
+void disk_submit (struct zdisk_client *client, struct zdisk_request *req,
+                  struct ring *ring, bool counted);
+bool disk_read (struct zdisk *disk, const struct zdisk_request *req);
 uint64_t disk_now (void);       /* ms, monotonic */
 void disk_part_done (struct zdisk_request *req, struct ring *ring);
 

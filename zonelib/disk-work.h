@@ -8,6 +8,7 @@
 #define ZONE_DISK_WORK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -23,6 +24,7 @@ struct zdisk_request;
 
 struct zdisk_work {
   struct zdisk_client *client;
+  bool counted;                 /* in client.refs */
   struct ring *ring;            /* of the thread that carries it on */
   struct ring_wait wait;        /* for that thread's next turn */
 

@@ -153,20 +153,41 @@ zdisk_data_ahead (const struct zdisk *disk, uint64_t offset)
   return at < readable ? readable - at : 0;
 }
 
-bool
-zdisk_may_map (const struct zdisk *disk, uint64_t offset, uint64_t length)
+/* The zone of which a read would read data and nothing else, or NULL. */
+static const struct zone *
+zone_of_data (const struct zdisk *disk, uint64_t offset, uint64_t length)
 {
   const struct zones *zs = &disk->zones;
   const struct znbd_geometry *g = &zs->geometry;
   const struct zone *z;
 
-  if (disk->store->ops->mapped == NULL || length == 0 ||
-      offset >= g->size || (offset | length) % g->granularity != 0)
-    return false;
+  /* Granularities are powers of two. */
+  if (length == 0 || offset >= g->size ||
+      ((offset | length) & (g->granularity - 1)) != 0)
+    return NULL;
   z = &zs->zone[zones_index (zs, offset)];
-  return z->type != ZNBD_ZONE_CONVENTIONAL &&
-    zones_check_access (z, false) == ZONE_OK &&
-    zdisk_data_ahead (disk, offset) >= length;
+  return zones_check_access (z, false) == ZONE_OK &&
+    zdisk_data_ahead (disk, offset) >= length ? z : NULL;
+}
+
+bool
+zdisk_may_map (const struct zdisk *disk, uint64_t offset, uint64_t length)
+{
+  const struct zone *z = disk->store->ops->mapped == NULL ? NULL
+    : zone_of_data (disk, offset, length);
+
+  return z && z->type != ZNBD_ZONE_CONVENTIONAL;
+}
+
+bool
+disk_read (struct zdisk *disk, const struct zdisk_request *req)
+{
+  struct store *store = disk->store;
+
+  /* What fails is tried again, for what there is to say of it. */
+  return store->ops->read &&
+    zone_of_data (disk, req->offset, req->length) &&
+    store->ops->read (store, req->buf, req->length, req->offset) == 0;
 }
 
 const void *
@@ -266,7 +287,7 @@ static void
 finish (struct zdisk_request *req)
 {
   struct zdisk_work *w = &req->work;
-  struct zdisk_client *client = w->client;
+  struct zdisk_client *client = w->counted ? w->client : NULL;
   char what[80];
 
   req->error = 0;
@@ -292,7 +313,8 @@ finish (struct zdisk_request *req)
   if (w->report)
     free (w->report);
   req->done (req);
-  client_put (client);
+  if (client)
+    client_put (client);
 }
 
 /* Refusals that need no zone. */
@@ -650,10 +672,18 @@ void
 zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
               struct ring *ring)
 {
+  atomic_fetch_add (&client->refs, 1);
+  disk_submit (client, req, ring, true);
+}
+
+void
+disk_submit (struct zdisk_client *client, struct zdisk_request *req,
+             struct ring *ring, bool counted)
+{
   struct zdisk_work *w = &req->work;
 
-  atomic_fetch_add (&client->refs, 1);
   w->client = client;
+  w->counted = counted;
   w->done_bytes = 0;
   w->flushing = 0;
   w->stage = 0;

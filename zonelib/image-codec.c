@@ -201,15 +201,15 @@ image_xor (struct image_payload *to, const struct image_payload *p)
 static uint16_t
 crc16 (uint64_t word)
 {
-  static const uint16_t table[16] = {
-    0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
-    0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef,
-  };
-  uint16_t c = 0;
+  uint16_t c = 0, x;
   int shift;
 
-  for (shift = 44; shift >= 0; shift -= 4)
-    c = (uint16_t) (c << 4) ^ table[(c >> 12) ^ (word >> shift & 0xf)];
+  /* A byte at a time, by what its polynomial's few bits make of it. */
+  for (shift = 40; shift >= 0; shift -= 8) {
+    x = c >> 8 ^ (word >> shift & 0xff);
+    x ^= x >> 4;
+    c = c << 8 ^ x << 12 ^ x << 5 ^ x;
+  }
   return c;
 }
 

@@ -35,6 +35,20 @@ file_offset (const struct image *img, const struct store_io *io)
   return img->sb.data_offset + io->offset;
 }
 
+/* One buffer takes the kernel less than a vector of one. */
+static ssize_t
+transfer_once (struct image *img, const struct store_io *io)
+{
+  uint64_t at = file_offset (img, io);
+
+  if (io->niov > 1)
+    return io->op == STORE_READ ? preadv (img->fd, io->iov, io->niov, at)
+      : pwritev (img->fd, io->iov, io->niov, at);
+  return io->op == STORE_READ
+    ? pread (img->fd, io->iov->iov_base, io->iov->iov_len, at)
+    : pwrite (img->fd, io->iov->iov_base, io->iov->iov_len, at);
+}
+
 /* Reads or writes what is left after the first done bytes; returns 0 or an
  * errno with *done moved on. */
 static int
@@ -45,9 +59,7 @@ transfer (struct image *img, struct store_io *io, uint64_t *done)
   ssize_t r;
 
   if (skip == 0) {
-    r = io->op == STORE_READ
-      ? preadv (img->fd, io->iov, io->niov, file_offset (img, io))
-      : pwritev (img->fd, io->iov, io->niov, file_offset (img, io));
+    r = transfer_once (img, io);
     if (r > 0)
       *done = skip = r;
     else if (r == -1 && errno != EINTR)
@@ -107,7 +119,6 @@ submit_to_ring (struct image *img, struct store_io *io)
 
   rio->op.done = ring_done;
   rio->img = img;
-  /* One buffer takes the kernel less than a vector of one. */
   if (io->op == STORE_READ && io->niov == 1 && io->length <= UINT32_MAX)
     io_uring_prep_read (sqe, img->fd, io->iov->iov_base, io->length,
                         file_offset (img, io));
@@ -262,6 +273,14 @@ image_submit (struct store *store, struct store_io *io)
     image_perform (img, io);
 }
 
+static int
+image_read (struct store *store, void *buf, uint64_t length, uint64_t offset)
+{
+  struct image *img = image_of (store);
+
+  return image_pread (img->fd, buf, length, img->sb.data_offset + offset);
+}
+
 /* Under the zone's lock. */
 static void
 image_zone_changed (struct store *store, uint32_t zone, uint64_t wp,
@@ -327,6 +346,7 @@ image_start (struct store *store, struct zone_error *err)
 static const struct store_ops image_ops = {
   .name = "image",
   .submit = image_submit,
+  .read = image_read,
   .zone_changed = image_zone_changed,
   .load = image_load,
   .start = image_start,

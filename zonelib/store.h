@@ -114,6 +114,11 @@ struct store_ops {
   const char *name;
   void (*submit) (struct store *store, struct store_io *io);
 
+  /* The same as a READ of one buffer on the calling thread.  Returns 0 or an
+   * errno.  May be NULL. */
+  int (*read) (struct store *store, void *buf, uint64_t length,
+               uint64_t offset);
+
   /* Under the zone's lock, after each change of its pointer (relative to
    * the zone's start), condition or flags; never blocks; may be NULL. */
   void (*zone_changed) (struct store *store, uint32_t zone, uint64_t wp,

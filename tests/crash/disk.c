@@ -404,7 +404,8 @@ __wrap_preadv (int fd, const struct iovec *iov, int n, off_t offset)
   return __real_preadv (fd, iov, n, offset);
 }
 
-/* What is written there, and not stored, is the mark: a process that ends
+/* Now and then only a part of it is written.  What is written where pointers
+ * are, and not stored, is the mark: a process that ends
  * between a sync that fails and its mark is left out (docs/image-format.md,
  * "What it does not know"). */
 ssize_t
@@ -418,6 +419,8 @@ __wrap_pwrite (int fd, const void *buf, size_t length, off_t offset)
     sim_event ();
   if (io_fails (offset))
     return -1;
+  if (length >= 2 * IMAGE_SECTOR && sim_chance (5))
+    length = length / 2 / IMAGE_SECTOR * IMAGE_SECTOR;
   r = __real_pwrite (fd, buf, length, offset);
   if (r > 0)
     record (offset, r);
@@ -425,7 +428,7 @@ __wrap_pwrite (int fd, const void *buf, size_t length, off_t offset)
   return r;
 }
 
-/* Now and then only a part of it is written. */
+/* Likewise. */
 ssize_t
 __wrap_pwritev (int fd, const struct iovec *iov, int n, off_t offset)
 {
