@@ -36,9 +36,10 @@ class Part:
     are; checks are by case."""
 
     def __init__(self, name, title, transport, client, names, checks,
-                 disk=False):
+                 disk=False, zones=0):
         self.name, self.title, self.transport = name, title, transport
         self.client, self.names, self.disk = client, names, disk
+        self.zones = zones
         self.checks = checks    # [(Case, [Check], {Row's arguments})]
 
     @property
@@ -100,14 +101,22 @@ def fio_part():
         (Case("write", 4 * K, 32, what=", fio"), [rate(1.1)], {})])
 
 
-def plugin_part():
+def plugin_part(zones=0):
     ours = {"ours": "nbdkit-zoned", "peers": ("nbdkit-file",)}
-    cases = [Case("read", 4 * K, 1), Case("read", 4 * K, 32),
-             Case("write", 4 * K, 1), Case("write", 4 * K, 32),
-             Case("read", 256 * K, 16), Case("write", 256 * K, 16)]
-    return Part("plugin", "nbdkit with the plugin", "unix", load,
+    what = ", %d zones" % zones if zones else ""
+    cases = [Case(op, size * K, depth, what=what)
+             for op in ("read", "write") for size in (4, 256)
+             for depth in (1, 32, 128)]
+    cases += [Case(op, 4 * K, 4, 16, what=what) for op in ("read", "write")]
+    return Part("plugin%d" % zones if zones else "plugin",
+                "nbdkit with the plugin" + what, "unix", load,
                 ("nbdkit-zoned", "nbdkit-file"),
-                [(c, [rate(1)], ours) for c in cases])
+                [(c, [rate(0.95), cpu(1.05)], ours) for c in cases],
+                zones=zones)
+
+
+def plugin_zones_part():
+    return plugin_part(100000)
 
 
 def durable_part():
@@ -120,8 +129,17 @@ def durable_part():
                 disk=True)
 
 
+def plugin_durable_part():
+    fua = Case("write", 4 * K, 1, 16, sync="fua")
+    return Part("plugin-durable", "Durable writes of 16 writers, nbdkit with "
+                "the plugin", "unix", load, ("nbdkit-zoned", "nbdkit-file"),
+                [(fua, [rate(2)], {"ours": "nbdkit-zoned",
+                                   "peers": ("nbdkit-file",)})], disk=True)
+
+
 PARTS = [f() for f in (unix_part, append_part, tcp_part, tls_part, fio_part,
-                       plugin_part, durable_part)]
+                       plugin_part, plugin_zones_part, durable_part,
+                       plugin_durable_part)]
 FIGURES = ("report", "memory", "scale")
 
 
@@ -169,7 +187,8 @@ def run_part(part, args):
                               prefix="znbd-bench.")
     running = []
     try:
-        place = servers.Place(args.build, folder, part.transport, args.mib)
+        place = servers.Place(args.build, folder, part.transport, args.mib,
+                              part.zones)
         running = servers.start(
             [s for s in servers.ALL if s.name in names], place)
         return measure(running, cases, part.client, args.rounds,
@@ -291,7 +310,7 @@ def main():
         all_raw += [dict(r, part=part.name) for r in raw(results)]
         for case, checks, more in part.checks:
             if checks and any(c is case for c, _ in results):
-                rows.append(Row(case.name if part.name != "plugin" else
+                rows.append(Row(case.name if "ours" not in more else
                                 "plugin: " + case.name, results, case,
                                 checks, **more))
     found, lines = [], []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The servers that are compared.  Each has a file or image of its own, of
 which the first half takes writes anywhere (conventional zones) and the
-second half is sixteen sequential zones where there are zones.  It listens on a
-Unix socket, on a TCP port of this machine, or there with TLS.
+second half is sixteen sequential zones where there are zones, or as many small
+ones as fit into it and more behind it.  It listens on a Unix socket, on a TCP port of this machine, or there with TLS.
 
 To add one: a class with argv() and, where a sequential zone does not take
 a second write by itself, renew().
@@ -26,14 +26,15 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Place:
     """Where servers run: the build folder, the folder where the disks live
     and how large they are, how clients reach them, and with TLS the folder
-    of its certificates."""
+    of its certificates.  zones: so many in all, of 1 MiB each, of which those
+    behind the second half stay empty."""
 
-    def __init__(self, build, folder, transport="unix", mib=1024):
+    def __init__(self, build, folder, transport="unix", mib=1024, zones=0):
         self.build, self.folder = build, folder
         self.transport = transport
-        self.size = mib << 20
-        self.half = self.size // 2
-        self.zone = self.half // 16
+        self.half = (mib << 20) // 2
+        self.zone = 1 << 20 if zones else self.half // 16
+        self.size = max(mib << 20, zones * self.zone)
         self.certificates = os.path.join(folder, "pki")
         if transport == "tls" and not os.path.exists(self.certificates):
             make_certificates(self.certificates)

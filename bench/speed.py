@@ -87,6 +87,8 @@ def parse():
     p.add_argument("--client", choices=list(CLIENTS), default="nbd-load")
     p.add_argument("--durable", action="store_true",
                    help="durable writes; use a --folder on a disk")
+    p.add_argument("--zones", type=int, default=0, metavar="N",
+                   help="so many, of 1 MiB each (default: 16 of 32 MiB)")
     p.add_argument("--against", metavar="PROGRAM",
                    help="another znbd-server, to be run as a server too")
     p.add_argument("--json", metavar="FILE",
@@ -123,7 +125,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         place = servers.Place(build, folder, "tls" if args.tls
-                              else "tcp" if args.tcp else "unix")
+                              else "tcp" if args.tcp else "unix",
+                              zones=args.zones)
         running = servers.start(args.classes, place, needed=[args.peer])
         results = measure(running, args.chosen, CLIENTS[args.client],
                           args.rounds, args.seconds)
