@@ -5,93 +5,74 @@
 
 #include <config.h>
 
+#include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "disk-internal.h"
 
 /* A write that came before the one that precedes it has nearly always to
  * wait for no longer than that one takes: so often the processor is given
- * up before the thread goes to sleep, which costs both sides more. */
+ * up before the thread goes to sleep, which costs both sides more.  (Not for
+ * what is made durable: that takes longer.) */
 #define YIELDS 8
 
-/* Each thread's own, for as long as it lives: who wakes it may still be
- * leaving the mutex when the answer is out. */
+/* Each thread's own.  Who wakes it may do so when it is on its way again, or
+ * gone: then nobody, or somebody who looks after all and sleeps on, is
+ * woken. */
 enum { WAITER_RUNS, WAITER_SLEEPS, WAITER_DONE };
-static __thread struct waiter {
-  _Atomic int state;
-  bool woken;                   /* under lock; set where it slept */
-  pthread_mutex_t lock;
-  pthread_cond_t cond;
-} waiter = {
-  .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER,
-};
+static __thread _Atomic uint32_t waiter;
 
 static void
 wake (struct zdisk_request *req)
 {
-  struct waiter *w = req->opaque;
+  _Atomic uint32_t *w = req->opaque;
 
-  if (atomic_exchange_explicit (&w->state, WAITER_DONE,
-                                memory_order_acq_rel) != WAITER_SLEEPS)
-    return;
-  pthread_mutex_lock (&w->lock);
-  w->woken = true;
-  pthread_cond_signal (&w->cond);
-  pthread_mutex_unlock (&w->lock);
-}
-
-/* Sleeps for up to ms; true where woken. */
-static bool
-sleep_until_woken (struct waiter *w, unsigned ms)
-{
-  struct timespec until;
-  bool woken;
-
-  clock_gettime (CLOCK_MONOTONIC, &until);
-  until.tv_sec += ms / 1000;
-  until.tv_nsec += ms % 1000 * 1000000L;
-  if (until.tv_nsec >= 1000000000L) {
-    until.tv_nsec -= 1000000000L;
-    until.tv_sec++;
-  }
-  pthread_mutex_lock (&w->lock);
-  while (!w->woken && pthread_cond_clockwait (&w->cond, &w->lock,
-                                              CLOCK_MONOTONIC, &until) == 0)
-    ;
-  woken = w->woken;
-  pthread_mutex_unlock (&w->lock);
-  return woken;
+  if (atomic_exchange_explicit (w, WAITER_DONE, memory_order_acq_rel) ==
+      WAITER_SLEEPS)
+    syscall (SYS_futex, w, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 static bool
-is_done (struct waiter *w)
+is_done (_Atomic uint32_t *w)
 {
-  return atomic_load_explicit (&w->state, memory_order_acquire) ==
-    WAITER_DONE;
+  return atomic_load_explicit (w, memory_order_acquire) == WAITER_DONE;
+}
+
+/* Sleeps for up to ms, perhaps less; true where it is done. */
+static bool
+sleep_until_woken (_Atomic uint32_t *w, unsigned ms)
+{
+  struct timespec most = { ms / 1000, ms % 1000 * 1000000L };
+
+  syscall (SYS_futex, w, FUTEX_WAIT_PRIVATE, WAITER_SLEEPS, &most, NULL, 0);
+  return is_done (w);
 }
 
 int
 zdisk_run (struct zdisk_client *client, struct zdisk_request *req)
 {
-  struct waiter *w = &waiter;
-  int runs = WAITER_RUNS;
+  _Atomic uint32_t *w = &waiter;
+  uint32_t runs = WAITER_RUNS;
   unsigned i;
 
   if (req->op == ZDISK_READ && disk_read (client->disk, req)) {
     req->error = 0;
     return 0;
   }
-  atomic_store_explicit (&w->state, WAITER_RUNS, memory_order_relaxed);
-  w->woken = false;
+  atomic_store_explicit (w, WAITER_RUNS, memory_order_relaxed);
   req->done = wake;
   req->opaque = w;
   disk_submit (client, req, NULL, false);
-  for (i = 0; i < YIELDS && !is_done (w); i++)
+  for (i = 0; i < YIELDS && !is_done (w) &&
+         !atomic_load_explicit (&req->work.flushing, memory_order_relaxed);
+       i++)
     sched_yield ();
   if (is_done (w) ||
-      !atomic_compare_exchange_strong (&w->state, &runs, WAITER_SLEEPS))
+      !atomic_compare_exchange_strong (w, &runs, WAITER_SLEEPS))
     return req->error;
   /* Every part of a request may be parked anew, so the request's thread
    * looks after time as long as it waits. */

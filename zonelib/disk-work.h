@@ -31,7 +31,7 @@ struct zdisk_work {
   /* The walk over the request's parts. */
   uint64_t done_bytes;          /* parts before this one */
   _Atomic uint8_t phase;        /* PHASE_*, disk.c */
-  uint8_t flushing;             /* all parts done, durability under way */
+  _Atomic uint8_t flushing;     /* all parts done, durability under way */
   uint32_t lost;                /* the store's, when it was submitted */
   uint8_t stage;                /* disk-mirror.c: of an ALL form */
   int all_error;                /* and how the store did it */

@@ -637,7 +637,7 @@ carry_on (struct zdisk_request *req, struct ring *ring, bool rested)
     if (next_part (req))
       start_part (req);
     else if (w->refusal == ZONE_OK && !w->error && needs_flush (req)) {
-      w->flushing = 1;
+      atomic_store_explicit (&w->flushing, 1, memory_order_relaxed);
       w->length = 0;
       if (has_lost (req)) {
         w->refusal = ZONE_REFUSED_LOST;
@@ -685,7 +685,7 @@ disk_submit (struct zdisk_client *client, struct zdisk_request *req,
   w->client = client;
   w->counted = counted;
   w->done_bytes = 0;
-  w->flushing = 0;
+  atomic_store_explicit (&w->flushing, 0, memory_order_relaxed);
   w->stage = 0;
   w->lost = client->disk->store->lost;
   w->error = 0;
