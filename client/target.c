@@ -82,6 +82,11 @@ open_image (struct target *t, const char *path, bool readonly)
     cli_error ("%s", err.text);
     return -1;
   }
+  if (zdisk_start (t->disk, &err) == -1) {
+    cli_error ("%s", err.text);
+    (void) zdisk_close (t->disk, &err);
+    return -1;
+  }
   t->client = zdisk_client_new (t->disk, readonly);
   if (t->client == NULL) {
     cli_error ("%s: out of memory", path);

@@ -87,7 +87,7 @@ REMOVALS = {
         "    .flags = IMAGE_CLEAN, .number = next.number + 1,\n"
         "    .epoch = next.epoch, .sum = next.sum, .parity = next.parity,\n"
         "    .session = next.session });\n"
-        "  next.number++;\n", *LOSS),
+        "  next.number++;\n", *OPENINGS),
     "image-found-not-durable": (
         # What a killed server left is in the page cache alone.
         LOAD, "if (mend && (i = image_sync (img->fd)) != 0) {",
@@ -103,7 +103,7 @@ REMOVALS = {
         COMMIT, "  volatile_mark (img, true);\n", "", *FAULT),
     "image-mark-cleared-early": (
         VOLATILE, "img->distrusted\n                  ? (uint64_t) "
-        "img->sb.zones * 8 : length", "length", *FAULT),
+        "img->sb.zones * 8 : length", "length", *OPENINGS),
     "image-mark-by-boot": (
         # The mark of an opening after a reboot is not looked at.
         LOAD, "  img->distrusted = le64toh (mark) == IMAGE_MARK;\n",
@@ -124,4 +124,5 @@ REMOVALS = {
 }
 
 # Bugs that few seeds of the short form meet, or none: so many are tried.
-SEEDS = {"image-found-not-durable": 500, "image-mark-by-boot": 500}
+SEEDS = dict.fromkeys(("image-closed-early", "image-found-not-durable",
+                       "image-mark-by-boot", "image-mark-cleared-early"), 500)
