@@ -108,7 +108,7 @@ def plugin_part(zones=0):
              for op in ("read", "write") for size in (4, 256)
              for depth in (1, 32, 128)]
     cases += [Case(op, 4 * K, 4, 16, what=what) for op in ("read", "write")]
-    return Part("plugin%d" % zones if zones else "plugin",
+    return Part("plugin-zones" if zones else "plugin",
                 "nbdkit with the plugin" + what, "unix", load,
                 ("nbdkit-zoned", "nbdkit-file"),
                 [(c, [rate(0.95), cpu(1.05)], ours) for c in cases],

@@ -209,7 +209,8 @@ bench = [python, os.path.join(top_srcdir, "bench/bench.py"), "--rounds", "1",
          ",".join(str(n) for n in sorted(os.sched_getaffinity(0))[:2])]
 servers = "znbd,nbdkit-file,nbdkit-zoned,echo"
 if not shutil.which("certtool") or not shutil.which("fio"):
-    bench += ["--parts", "unix,append,tcp,plugin,durable,report,memory,scale"]
+    bench += ["--parts", "unix,append,tcp,plugin,plugin-zones,durable,"
+              "plugin-durable,report,memory,scale"]
 status, text, err = run(*bench, "--servers", servers)
 tap.equal(status, 0, "make bench's whole comparison, short")
 tap.diag(err if status else "")
@@ -221,7 +222,8 @@ tap.ok("not measured" not in text.split("were not measured")[0] and
 with open(tap.path("bench.json")) as f:
     raw = json.load(f)
 tap.equal({r["part"] for r in raw["results"]} - {"tls", "fio"},
-          {"unix", "append", "tcp", "plugin", "durable"},
+          {"unix", "append", "tcp", "plugin", "plugin-zones", "durable",
+           "plugin-durable"},
           "single results are of all parts")
 tap.equal({f["figure"] for f in raw["figures"]},
           {"report", "memory", "scale"}, "and all figures")

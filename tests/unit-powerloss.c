@@ -307,7 +307,7 @@ plan_life (void)
   sim->switching = sim_below (80);
   sim->sync_fails = sim->io_fails = 0;
   if (sim->flawed && sim_chance (60))
-    sim->sync_fails = 1 + sim_below (openings ? 3 : 12);
+    sim->sync_fails = 1 + sim_below (openings ? 8 : 12);
   else if (sim->flawed && !openings)
     sim->io_fails = 1 + sim_below (300);
 }
@@ -401,7 +401,7 @@ static void
 failing_disks (void **state)
 {
   (void) state;
-  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 80);
+  many_seeds (true, getenv ("ZNBD_LONG") ? 5000 : 120);
 }
 
 /* An opening takes up what a server left that was killed, or which an opening
