@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from harness import TAP, ZnbdServer, run
-from nbd_raw import Raw, CMD_READ, CMD_DISC, EIO
+from nbd_raw import Raw, CMD_READ, CMD_DISC, CMD_TRIM, EIO
 import nbd_raw
 
 tap = TAP()
@@ -83,6 +83,28 @@ def readonly(what, path, data):
         r = Raw(server.socket).begin()
         tap.ok(r.read(0, M).data == data[:M],
                "%s: so they have, read-only" % what)
+        r.close()
+
+
+def conventional():
+    """Also sent from the cache, which never makes up for what was trimmed."""
+    path = create(os.path.join(shm, "c.zbd"), "--size", 4 * ZONE,
+                  "--conventional", 2)
+    data = random.randbytes(M)
+    with ZnbdServer(path) as server:
+        r = Raw(server.socket).begin()
+        r.write(0, data)
+        tap.ok(r.read(0, M).data == data and mapped(server) > 0,
+               "a conventional zone's data is sent from the cache",
+               mapped(server))
+        tap.equal(r.ask(CMD_TRIM, 0, M).error, 0, "it is trimmed")
+        blocks = os.stat(path).st_blocks
+        tap.ok(r.read(0, M).data == bytes(M), "and reads as zeros")
+        tap.ok(os.stat(path).st_blocks <= blocks,
+               "which takes no space again",
+               (blocks, os.stat(path).st_blocks))
+        r.write(0, data)
+        tap.ok(r.read(0, M).data == data, "what is written anew is read")
         r.close()
 
 
@@ -194,6 +216,7 @@ if shm:
     try:
         contents("on tmpfs", shm)
         holes()
+        conventional()
         bounded()
     finally:
         shutil.rmtree(shm)

@@ -153,9 +153,9 @@ zdisk_data_ahead (const struct zdisk *disk, uint64_t offset)
   return at < readable ? readable - at : 0;
 }
 
-/* The zone of which a read would read data and nothing else, or NULL. */
-static const struct zone *
-zone_of_data (const struct zdisk *disk, uint64_t offset, uint64_t length)
+/* Whether a read would read data of one zone, and nothing else. */
+static bool
+is_data (const struct zdisk *disk, uint64_t offset, uint64_t length)
 {
   const struct zones *zs = &disk->zones;
   const struct znbd_geometry *g = &zs->geometry;
@@ -164,19 +164,16 @@ zone_of_data (const struct zdisk *disk, uint64_t offset, uint64_t length)
   /* Granularities are powers of two. */
   if (length == 0 || offset >= g->size ||
       ((offset | length) & (g->granularity - 1)) != 0)
-    return NULL;
+    return false;
   z = &zs->zone[zones_index (zs, offset)];
   return zones_check_access (z, false) == ZONE_OK &&
-    zdisk_data_ahead (disk, offset) >= length ? z : NULL;
+    zdisk_data_ahead (disk, offset) >= length;
 }
 
 bool
 zdisk_may_map (const struct zdisk *disk, uint64_t offset, uint64_t length)
 {
-  const struct zone *z = disk->store->ops->mapped == NULL ? NULL
-    : zone_of_data (disk, offset, length);
-
-  return z && z->type != ZNBD_ZONE_CONVENTIONAL;
+  return disk->store->ops->mapped && is_data (disk, offset, length);
 }
 
 bool
@@ -186,7 +183,7 @@ disk_read (struct zdisk *disk, const struct zdisk_request *req)
 
   /* What fails is tried again, for what there is to say of it. */
   return store->ops->read &&
-    zone_of_data (disk, req->offset, req->length) &&
+    is_data (disk, req->offset, req->length) &&
     store->ops->read (store, req->buf, req->length, req->offset) == 0;
 }
 

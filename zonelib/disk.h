@@ -135,14 +135,14 @@ uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
  * lock: for a look before a read. */
 uint64_t zdisk_data_ahead (const struct zdisk *disk, uint64_t offset);
 
-/* Where the bytes are that a read would read, if they are data of a zone
- * below its pointer and in memory: for the kernel to send them from there,
- * soon; nobody else may touch them.  NULL: they are to be read.  They change
- * if the zone is reset or overwritten before they are sent, as those of any
- * read do that has not been answered. */
+/* Where the bytes are that a read would read, if they are data of one zone
+ * and in memory: for the kernel to send them from there, soon; nobody else
+ * may touch them.  NULL: they are to be read.  They change if the zone is
+ * reset or overwritten before they are sent, as those of any read do that has
+ * not been answered. */
 const void *zdisk_mapped (struct zdisk *disk, uint64_t offset,
                           uint64_t length);
-/* Whether there may be any such, in a sequential zone. */
+/* Whether there may be any such. */
 bool zdisk_may_map (const struct zdisk *disk, uint64_t offset,
                     uint64_t length);
 

@@ -41,6 +41,7 @@ struct image_map {
   uint8_t *data;                /* NULL: there is none */
   size_t page;
   _Atomic bool *used;           /* by span */
+  _Atomic uint64_t *seen;       /* what was in memory, see image-map.c */
   pthread_mutex_t lock;         /* protects: */
   uint32_t span[SPANS_MAX];     /* in use: a ring, of which */
   uint64_t next;                /* counts what was ever put in */
@@ -159,6 +160,8 @@ void commit_mark_dirty (struct image *img, uint32_t zone);
 void map_init (struct image *img);
 void map_start (struct image *img);
 void map_stop (struct image *img);
+/* A range was made a hole, perhaps. */
+void map_forget (struct image *img, uint64_t offset, uint64_t length);
 const void *image_mapped (struct store *store, uint64_t offset,
                           uint64_t length);
 

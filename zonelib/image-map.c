@@ -8,7 +8,9 @@
  * that has to be fetched would stop the event loop, and one that is a hole
  * would be allocated on tmpfs.  Both can still come to pass where the kernel
  * takes a page away, or a reset punches it, before it is sent; both are
- * rare, and harmless but for the time.
+ * rare, and harmless but for the time.  So what was in memory a moment ago
+ * is taken to be there still: to ask for each small read took a quarter of
+ * its time.
  *
  * What the kernel keeps for the mapping (4 KiB for every 2 MiB that were
  * touched) is bounded by spans, of which so many are in use at a time.
@@ -35,6 +37,14 @@
 /* The largest part. */
 #define PART_MAX (UINT64_C (1) << 20)
 
+/* What was in memory is known for chunks of 32 pages, one of which has each
+ * place: a bit for each page, and above them which chunk it is and when that
+ * was, in one word, so that threads need no lock. */
+#define CHUNK_PAGES 32u
+#define SEEN_PLACES 65536u
+#define TIME_BITS 12
+#define TIME_UNIT_MS 512        /* known for no longer than that */
+
 /* mincore says of a file that the caller neither owns nor may write that all
  * of its pages are in memory. */
 static bool
@@ -57,7 +67,8 @@ map_start (struct image *img)
       !may_ask (img->fd, img->store.readonly))
     return;
   m->used = calloc (spans, sizeof *m->used);
-  if (m->used == NULL)
+  m->seen = calloc (SEEN_PLACES, sizeof *m->seen);
+  if (m->used == NULL || m->seen == NULL)
     return;
   /* There may be no room for it, in a process or a machine of 32 bits. */
   p = mmap (NULL, img->sb.size, PROT_READ, MAP_SHARED, img->fd,
@@ -77,6 +88,7 @@ map_stop (struct image *img)
   if (m->data)
     munmap (m->data, img->sb.size);
   free (m->used);
+  free (m->seen);
   pthread_mutex_destroy (&m->lock);
 }
 
@@ -140,25 +152,82 @@ use (struct image *img, uint32_t span)
   return r;
 }
 
+/* Which pages of a chunk are in memory, a bit each. */
+static uint32_t
+ask (const struct image *img, uint64_t chunk)
+{
+  const struct image_map *m = &img->map;
+  uint64_t at = chunk * CHUNK_PAGES * m->page;
+  unsigned char in_memory[CHUNK_PAGES] = { 0 };
+  uint64_t length = img->sb.size - at;
+  uint32_t bits = 0;
+  unsigned i;
+
+  if (length > CHUNK_PAGES * m->page)
+    length = CHUNK_PAGES * m->page;
+  if (mincore (m->data + at, length, in_memory) == 0)
+    for (i = 0; i < CHUNK_PAGES; i++)
+      bits |= (uint32_t) (in_memory[i] & 1) << i;
+  return bits;
+}
+
+/* Whether the pages of a chunk that are wanted are in memory. */
+static bool
+is_in_memory (const struct image *img, uint64_t chunk, uint32_t wanted)
+{
+  _Atomic uint64_t *place = &img->map.seen[chunk % SEEN_PLACES];
+  uint64_t when = now_ms () / TIME_UNIT_MS;
+  /* 0 is no time, so that nothing is known of places never used. */
+  uint64_t tag = (chunk / SEEN_PLACES << TIME_BITS |
+                  (when % ((1u << TIME_BITS) - 1) + 1)) << 32;
+  uint64_t seen = atomic_load_explicit (place, memory_order_relaxed);
+
+  if ((seen ^ tag) >> 32 != 0 || (wanted & ~(uint32_t) seen)) {
+    seen = tag | ask (img, chunk);
+    atomic_store_explicit (place, seen, memory_order_relaxed);
+  }
+  return (wanted & ~(uint32_t) seen) == 0;
+}
+
+void
+map_forget (struct image *img, uint64_t offset, uint64_t length)
+{
+  struct image_map *m = &img->map;
+  uint64_t bytes = CHUNK_PAGES * m->page, chunk, end;
+
+  if (m->data == NULL || length == 0)
+    return;
+  chunk = offset / bytes;
+  end = (offset + length - 1) / bytes + 1;
+  if (end - chunk > SEEN_PLACES)
+    end = chunk + SEEN_PLACES;
+  for (; chunk < end; chunk++)
+    atomic_store_explicit (&m->seen[chunk % SEEN_PLACES], 0,
+                           memory_order_relaxed);
+}
+
 const void *
 image_mapped (struct store *store, uint64_t offset, uint64_t length)
 {
   struct image *img = image_of (store);
   struct image_map *m = &img->map;
-  unsigned char in_memory[PART_MAX / 4096 + 1];
-  uint32_t span = offset / SPAN;
-  size_t skip, pages;
+  uint32_t span = offset / SPAN, wanted;
+  uint64_t page, end;
+  unsigned i, n;
 
   if (m->data == NULL || length == 0 || length > PART_MAX ||
       (offset + length - 1) / SPAN != span ||
       (!m->used[span] && !use (img, span)))
     return NULL;
-  skip = offset % m->page;
-  pages = (skip + length + m->page - 1) / m->page;
-  if (mincore (m->data + offset - skip, pages * m->page, in_memory) == -1)
-    return NULL;
-  while (pages > 0)
-    if ((in_memory[--pages] & 1) == 0)
+  end = (offset + length - 1) / m->page + 1;
+  for (page = offset / m->page; page < end; page += n) {
+    i = page % CHUNK_PAGES;
+    n = CHUNK_PAGES - i;
+    if (n > end - page)
+      n = end - page;
+    wanted = (uint32_t) ((UINT64_C (1) << n) - 1) << i;
+    if (!is_in_memory (img, page / CHUNK_PAGES, wanted))
       return NULL;
+  }
   return m->data + offset;
 }

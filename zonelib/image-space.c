@@ -165,8 +165,10 @@ step_done (struct ring_op *op, int res)
     sio->step = zero_next (sio->step, io->op == STORE_FINISH ||
                            (io->flags & STORE_MAY_TRIM), &error);
   }
-  if (sio->step == STEP_END)
+  if (sio->step == STEP_END) {
+    map_forget (sio->img, io->offset, io->length);
     io->done (io, error, 0);
+  }
   else
     submit_step (io);
 }

@@ -193,6 +193,7 @@ image_perform (struct image *img, struct store_io *io)
       return;
     }
     r = perform_space (img, io);
+    map_forget (img, io->offset, io->length);
     break;
   case STORE_RESET:
     /* Where nothing was written nothing has to wait. */
