@@ -353,6 +353,8 @@ loop_run (void *arg)
   int r = begin (loop, &loop->begin_error);
 
   loop->begun = r == 0;
+  if (r == 0)
+    ring_poll_init (&loop->ring);
   sem_post (&begun);
   if (r == -1)
     return NULL;

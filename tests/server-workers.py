@@ -85,6 +85,29 @@ try:
             h.shutdown()
         os.unlink(image)
 
+    # ---- looking out for requests ----
+
+    with ZnbdServer("memory:64M,zone-size=1M,conventional=1") as server:
+        def used():
+            """Processor time of all threads, in seconds."""
+            ns = 0
+            for task in os.listdir("/proc/%d/task" % server.process.pid):
+                with open("/proc/%d/task/%s/schedstat" % (
+                        server.process.pid, task)) as f:
+                    ns += int(f.read().split()[0])
+            return ns / 1e9
+
+        h = connect(server.uri)
+        for _ in range(2000):
+            h.pread(4096, 0)
+        time.sleep(0.05)
+        before = used()
+        time.sleep(0.5)
+        tap.ok(used() - before < 0.05, "a server sleeps when a client that "
+               "sent one request after the other is silent",
+               used() - before)
+        h.shutdown()
+
     # ---- what takes long ----
 
     # tmpfs fills each page: the slowest that does not need a slow disk.

@@ -9,8 +9,10 @@
 #include "ring.h"
 
 /* Completions are worked off where the owner waits for them, and nowhere
- * else; kernels before 6.1 cannot. */
-#define RING_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+ * else, and the ring says when there are some; kernels before 6.1 cannot. */
+#define RING_FLAGS \
+  (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | \
+   IORING_SETUP_TASKRUN_FLAG)
 
 int
 ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
@@ -24,6 +26,7 @@ ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
   ring->waiting_tail = &ring->waiting;
   ring->fixed = NULL;
   ring->fixed_size = 0;
+  ring->polls = false;
   if (r < 0)
     return zone_error (err, -r, "io_uring_setup: %s%s", strerror (-r),
                        r == -EPERM || r == -ENOSYS
@@ -103,20 +106,37 @@ ring_run (struct ring *ring, bool wait)
   return ring_run_for (ring, wait ? -1 : 0);
 }
 
-int
-ring_run_for (struct ring *ring, int ms)
+/* Submits, and waits for at most ms. */
+static int
+submit_and_wait (struct ring *ring, int ms)
 {
   struct __kernel_timespec ts = {
     .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L,
   };
   struct io_uring_cqe *cqe;
-  int r, n = 0;
+  int r;
 
   if (ms == 0 || ring->in_flight == 0 || ring->waiting)
+    return io_uring_submit_and_get_events (&ring->uring);
+  if (ring_poll_begin (ring)) {
     r = io_uring_submit_and_get_events (&ring->uring);
-  else
-    r = io_uring_submit_and_wait_timeout (&ring->uring, &cqe, 1,
-                                          ms > 0 ? &ts : NULL, NULL);
+    if (r < 0 || io_uring_cq_ready (&ring->uring) > 0)
+      return r;
+    if (ring_poll (ring))
+      return io_uring_get_events (&ring->uring);
+  }
+  r = io_uring_submit_and_wait_timeout (&ring->uring, &cqe, 1,
+                                        ms > 0 ? &ts : NULL, NULL);
+  ring_poll_end (ring);
+  return r;
+}
+
+int
+ring_run_for (struct ring *ring, int ms)
+{
+  struct io_uring_cqe *cqe;
+  int r = submit_and_wait (ring, ms), n = 0;
+
   if (r < 0 && r != -EINTR && r != -EBUSY && r != -EAGAIN && r != -ETIME)
     return r;
   while (io_uring_peek_cqe (&ring->uring, &cqe) == 0) {

@@ -26,6 +26,12 @@ struct ring {
   struct ring_wait *waiting, **waiting_tail;
   void *fixed;                  /* memory that the kernel knows, buffer 0 */
   size_t fixed_size;
+
+  /* ring-poll.c */
+  bool polls;
+  uint64_t idle_since;          /* ns */
+  unsigned soon;                /* completions that came soon, in a row */
+  unsigned in_vain, rest;       /* not to look so often; left of them */
 };
 
 /* Called on the thread that will own the ring. */
@@ -66,6 +72,15 @@ int ring_run_for (struct ring *ring, int ms);
  * more to do when ring->work exceeds this, and has done something, leaves
  * the rest for a later turn. */
 #define RING_TURN 1024
+
+/* ring-poll.c.  From now on the ring looks for a completion for some us before
+ * it sleeps, where it expects one; for threads that do nothing else. */
+void ring_poll_init (struct ring *ring);
+/* For ring.c: before it waits, true where it is worth to look; that, true
+ * where it need not sleep; and when it did. */
+bool ring_poll_begin (struct ring *ring);
+bool ring_poll (struct ring *ring);
+void ring_poll_end (struct ring *ring);
 
 /* Has wait->go called in a later turn; those that wait take turns. */
 void ring_later (struct ring *ring, struct ring_wait *wait);
