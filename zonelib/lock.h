@@ -16,6 +16,17 @@
 
 typedef _Atomic uint32_t zone_lock_t;
 
+/* Between two looks at what another processor is about to change. */
+static inline void
+spin_relax (void)
+{
+#if defined __x86_64__ || defined __i386__
+  __builtin_ia32_pause ();
+#elif defined __aarch64__
+  __asm__ volatile ("yield");
+#endif
+}
+
 static inline void
 zone_lock_slow (zone_lock_t *lock)
 {
@@ -30,9 +41,7 @@ zone_lock_slow (zone_lock_t *lock)
                                                memory_order_acquire,
                                                memory_order_relaxed))
       return;
-#if defined (__x86_64__) || defined (__i386__)
-    __builtin_ia32_pause ();
-#endif
+    spin_relax ();
   }
   while (atomic_exchange_explicit (lock, 2, memory_order_acquire) != 0)
     syscall (SYS_futex, lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);

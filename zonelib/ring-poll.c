@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "lock.h"
 #include "ring.h"
 
 /* Looked for no longer than that. */
@@ -59,16 +60,6 @@ is_there (struct ring *ring)
     io_uring_cq_ready (&ring->uring) > 0;
 }
 
-static inline void
-relax (void)
-{
-#if defined __x86_64__ || defined __i386__
-  __builtin_ia32_pause ();
-#elif defined __aarch64__
-  __asm__ volatile ("yield");
-#endif
-}
-
 static bool
 look (struct ring *ring, uint64_t began)
 {
@@ -81,7 +72,7 @@ look (struct ring *ring, uint64_t began)
     if (n % YIELD_LOOKS == 0)
       sched_yield ();
     else
-      relax ();
+      spin_relax ();
     now = now_ns ();
     if (now - began >= POLL_NS || now - last >= TAKEN_NS)
       return is_there (ring);
