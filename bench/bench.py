@@ -59,6 +59,8 @@ def unix_part():
         (Case("read", 4 * K, 1), [latency(0.8), ceiling(0.7)], {}),
         (Case("read", 4 * K, 32), fast, {}),
         (Case("read", 4 * K, 128), fast, {}),
+        (Case("read", 4 * K, 128, what=", 1 MiB of the disk", part=1 << 20),
+         [ceiling(0.5)], {}),
         (Case("write", 4 * K, 1), [latency(0.8), ceiling(0.7)], {}),
         (Case("write", 4 * K, 32), fast, {}),
         (Case("read", 256 * K, 16), [rate(1.5), cpu(0.6)], {}),

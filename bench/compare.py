@@ -23,13 +23,15 @@ class Case:
     """op: read (anywhere in the written half), write (zones in order),
     rewrite (anywhere in the half without zones) or append (all connections
     to the same zone).  sync: each write is durable, by "fua" or "flush".
+    part: so many bytes of the disk only, which the processor's caches hold.
     """
     OPS = {"read": "random read", "write": "zone write",
            "rewrite": "random write", "append": "append"}
     SYNCS = {"fua": ", FUA", "flush": ", flush behind each"}
 
-    def __init__(self, op, bs, depth, connections=1, sync=None, what=""):
-        self.op, self.bs, self.depth = op, bs, depth
+    def __init__(self, op, bs, depth, connections=1, sync=None, what="",
+                 part=None):
+        self.op, self.bs, self.depth, self.part = op, bs, depth, part
         self.connections, self.sync = connections, sync
         self.name = "%s %dk, depth %d%s%s%s" % (
             self.OPS[op], bs // K, depth,
@@ -53,7 +55,8 @@ def load(server, case, seconds):
     argv = [place.program("bench/nbd-load"), *server.where(),
             "--block-size", str(case.bs), "--depth", str(case.depth),
             "--connections", str(case.connections),
-            "--seconds", str(seconds), "--length", str(place.half)]
+            "--seconds", str(seconds), "--length",
+            str(case.part or place.half)]
     if case.op != "rewrite":
         argv += ["--offset", str(place.half)]
     if case.op in ("write", "append"):
