@@ -54,6 +54,7 @@ done
 # written on its way, before the status is sent; a daemon that the command
 # left behind may hold the pipe, so there is an end to waiting.
 mkfifo /run/vm.out
+echo begun >"$status_port"
 cat /run/vm.out >"$out" &
 copier=$!
 cd "$here" 2>/dev/null || cd /
