@@ -54,6 +54,12 @@ copy_mail_wake (struct copy_mail *mail)
   eventfd_write (mail->event, 1);
 }
 
+bool
+copy_mail_is_busy (const struct copy_mail *mail)
+{
+  return mail->have_ring && mail->ring.in_flight > 0;
+}
+
 static void
 post (struct copy_io *io)
 {

@@ -43,6 +43,8 @@ void copy_mail_free (struct copy_mail *mail);
  * was anything, or somebody has woken it: what it waits for may be there. */
 bool copy_mail_deliver (struct copy_mail *mail);
 void copy_mail_wake (struct copy_mail *mail);
+/* The owner's: whether something is on its way on the ring. */
+bool copy_mail_is_busy (const struct copy_mail *mail);
 
 struct copy_conn;
 

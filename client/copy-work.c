@@ -78,6 +78,15 @@ turn (struct copy_worker *w)
   copy_conn_work (w->dst, &fds[2]);
 }
 
+/* What other threads' requests wait for may be on this one's ring: an image
+ * makes things durable on the ring of one for all. */
+static void
+finish_others (struct copy_worker *w)
+{
+  while (copy_mail_is_busy (&w->mail))
+    turn (w);
+}
+
 /* Streams that have nothing in flight are not to be gone on with. */
 static void
 end_streams (struct copy_worker *w)
@@ -87,6 +96,19 @@ end_streams (struct copy_worker *w)
   for (i = 0; i < STREAMS_MAX; ++i)
     if (w->streams[i].job)
       stream_end_if_done (&w->streams[i]);
+}
+
+static void
+flush (struct copy_worker *w)
+{
+  if (w->c->mode == COPY_COMPARE || atomic_load (&w->c->stop))
+    return;
+  /* A server without multi-conn flushes only this connection's. */
+  w->flushed = false;
+  w->flush.done = flush_done;
+  copy_conn_flush (w->dst, &w->flush);
+  while (!w->flushed)
+    turn (w);
 }
 
 void
@@ -104,14 +126,8 @@ copy_worker_run (struct copy_worker *w)
       break;
     turn (w);
   }
-  if (w->c->mode == COPY_COMPARE || atomic_load (&w->c->stop))
-    return;
-  /* A server without multi-conn flushes only this connection's. */
-  w->flushed = false;
-  w->flush.done = flush_done;
-  copy_conn_flush (w->dst, &w->flush);
-  while (!w->flushed)
-    turn (w);
+  flush (w);
+  finish_others (w);
 }
 
 void

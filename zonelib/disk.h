@@ -159,7 +159,10 @@ void zdisk_client_close (struct zdisk_client *client);
 struct zdisk *zdisk_client_disk (const struct zdisk_client *client);
 bool zdisk_client_is_readonly (const struct zdisk_client *client);
 
-/* ring: the calling thread's, or NULL to do I/O on the calling thread. */
+/* ring: the calling thread's, or NULL to do I/O on the calling thread.  What
+ * others' requests wait for may be on that ring, too: its thread runs it until
+ * nothing is in flight there, though its own requests are answered, and only
+ * then may the disk be closed. */
 void zdisk_submit (struct zdisk_client *client, struct zdisk_request *req,
                    struct ring *ring);
 
