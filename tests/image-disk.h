@@ -107,6 +107,15 @@ fill (struct zdisk *disk, uint32_t zone, unsigned first, unsigned blocks,
   free (buf);
 }
 
+/* A flush that takes a commit, not an entry of the log. */
+static inline void
+commit (struct zdisk *disk)
+{
+  fill (disk, ZONES - 1, 0, 1, 1);
+  ok (disk, ZDISK_RESET, (ZONES - 1) * ZONE, ZONE, NULL, 0);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+}
+
 static inline void
 assert_zone (struct zdisk *disk, uint32_t i, uint8_t cond, unsigned blocks,
              int byte)

@@ -17,7 +17,7 @@ import time
 
 import nbd
 
-from harness import TAP, run
+from harness import TAP, run, served_by
 from zone_table import RESET, Served
 
 B = 4096
@@ -180,14 +180,16 @@ with Served(image) as server:
     tap.ok(left <= used - 3 * ZONE + 64 * 1024, "reset ones give it back",
            "%d, then %d" % (used, left))
 
-# Writers that each want their writes durable share the syncs.
-if run("strace", "-V")[0] == 0:
+# Writers that each want their writes durable share the syncs: one pwritev2 a
+# round, of the log or of a commit.  What goes by a ring no strace can hold up;
+# of that group_commit of unit-powerloss has a look.
+if served_by == "nbdkit" and run("strace", "-V")[0] == 0:
     image = make("shared")
     server = Served(image).start()
     trace = tap.path("trace")
     strace = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", trace, "-e", "trace=fdatasync",
-         "-e", "inject=fdatasync:delay_enter=10000", "-p", str(server.pid)],
+        ["strace", "-f", "-qq", "-o", trace, "-e", "trace=pwritev2",
+         "-e", "inject=pwritev2:delay_enter=10000", "-p", str(server.pid)],
         stderr=subprocess.DEVNULL)
     attached = False
     while strace.poll() is None and not attached:
@@ -214,12 +216,12 @@ if attached:
     strace.terminate()
     strace.wait()
     with open(trace) as f:
-        syncs = f.read().count("fdatasync(")
+        syncs = f.read().count("pwritev2(")
     tap.ok(0 < syncs * 2 <= n, "%d durable writes of 16 writers share their "
            "syncs" % n, "syncs: %d" % syncs)
     check_zones(server, {zone: 20 * B for zone in range(8)}, "shared syncs")
     server.stop()
 else:
     tap.skip("many durable writes share their syncs",
-             "strace is not installed, or may not trace")
+             "strace is not installed, may not trace, or is of no use")
 tap.done_testing()

@@ -187,10 +187,10 @@ refused 'cut' cut
 # A newer version: both superblocks say so, as a newer program's would.
 cp --sparse=always disk.zbd newer
 for at in 8 4104; do
-  printf '\002\000\000\000' |
+  printf '\003\000\000\000' |
     dd of=newer bs=1 seek=$at conv=notrunc status=none
 done
-refused 'newer.*version 2.*newer znbd' newer
+refused 'newer.*version 3.*newer znbd' newer
 
 # One superblock is damaged: the other one has it all.
 for at in 32 4128; do

@@ -188,7 +188,7 @@ run nbdkit "$PLUGIN" --dump-plugin
 is "$status" 0 "--dump-plugin"
 for line in name=zoned magic_config_key=file thread_model=parallel \
             zoned_table_export=zones zoned_table_version=1 \
-            zoned_stores=image,memory,device zoned_image_version=1 \
+            zoned_stores=image,memory,device zoned_image_version=2 \
             zoned_gap=error,zero \
             zoned_reorder_timeout=1000ms \
             zoned_models=host-managed,host-aware; do

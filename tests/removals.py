@@ -390,18 +390,20 @@ def prepare(top, folder):
     return source, build
 
 
-def outcome(build, source, test, seeds=None):
+def outcome(build, source, test, seeds=None, only=None):
     """{TAP name: ok}"""
     env = dict(os.environ)
+    args = []
     if seeds:
         env["ZNBD_SEEDS"] = str(seeds)
+        args = [only]
     path = os.path.join(source, "tests", test)
     if "." not in test:         # a program
         path = os.path.join(build, "tests", test)
         status, out = call("make", "-s", "-C", "tests", test, cwd=build)
         if status != 0:
             sys.exit("removals: %s does not build:\n%s" % (test, out[-2000:]))
-    status, out = call(os.path.join(build, "tests", "run"), path,
+    status, out = call(os.path.join(build, "tests", "run"), path, *args,
                        cwd=os.path.join(build, "tests"), env=env)
     return {m.group(2): m.group(1) == "ok" for m in re.finditer(
         r"^(ok|not ok) \d+ - (.*?)(?: # SKIP.*)?$", out, re.M)}
@@ -424,7 +426,7 @@ def remove(name, source, build):
         if status != 0:
             return "does not build:\n" + out[-2000:]
         results = outcome(build, source, test,
-                          removals_image.SEEDS.get(name))
+                          removals_image.SEEDS.get(name), tap)
     finally:
         with open(path, "w") as f:
             f.write(text)

@@ -4,9 +4,10 @@ by removals.py.  In the form of its table: file below the top, text,
 replacement, test, TAP name.
 """
 
-COMMIT, LOAD, IMAGE, SPACE, VOLATILE = (
+COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE = (
     "zonelib/image%s.c" % x
-    for x in ("-commit", "-load", "", "-space", "-volatile"))
+    for x in ("-commit", "-round", "-log", "-codec", "-replay", "-load", "",
+              "-space", "-volatile"))
 
 PROGRAM = "unit-powerloss"
 LOSS = PROGRAM, "power_losses_and_kills"
@@ -17,23 +18,25 @@ SHARED = PROGRAM, "group_commit"
 REMOVALS = {
     "image-no-sync": (
         # What a commit covers is not made durable before it.
-        COMMIT, "  if (r == 0)\n    r = image_sync (img->fd);\n", "", *LOSS),
+        ROUND, "      r->want = WANT_SYNC;\n", "", *LOSS),
     "image-commit-not-durable": (
-        COMMIT, "pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC)",
+        ROUND, "pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC)",
         "pwritev2 (img->fd, &iov, 1, at, 0)", *LOSS),
     "image-commit-first": (
-        COMMIT, "  if (r == 0)\n    r = image_sync (img->fd);\n"
-        "  if (r == 0 && (nchanged > 0 || always))\n"
-        "    r = write_commit (img, next);\n",
-        "  if (r == 0 && (nchanged > 0 || always))\n"
-        "    r = write_commit (img, next);\n"
-        "  if (r == 0)\n    r = image_sync (img->fd);\n", *LOSS),
+        ROUND, "      r->want = WANT_SYNC;\n    }\n    return;\n"
+        "  case ROUND_SYNCED:\n    r->stage = ROUND_COMMITTED;\n"
+        "    if (r->nchanged > 0 || r->always) {\n"
+        "      want_commit (img, r);\n      return;\n    }\n",
+        "      want_commit (img, r);\n    }\n    return;\n"
+        "  case ROUND_SYNCED:\n    r->stage = ROUND_COMMITTED;\n"
+        "    if (r->nchanged > 0 || r->always) {\n"
+        "      r->want = WANT_SYNC;\n      return;\n    }\n", *LOSS),
     "image-record-in-force": (
         # Over the copy that is in force: torn or early, it is gone.
-        COMMIT, "record_offset (img, zone, !in_b));",
+        ROUND, "record_offset (img, zone, !in_b));",
         "record_offset (img, zone, in_b));", *LOSS),
     "image-record-before-data": (
-        COMMIT, "  p->wp = z->wp;", "  p->wp = z->reserved;", *LOSS),
+        ROUND, "  p->wp = z->wp;", "  p->wp = z->reserved;", *LOSS),
     "image-reset-not-waited-for": (
         # New data where the record in force still has the old.
         IMAGE, "io->op != STORE_RESET && (img->zflags[io->zone] & "
@@ -46,9 +49,12 @@ REMOVALS = {
         "      image_punch (img->fd, file_offset (img, io), "
         "img->sb.zone_size);\n      }\n", *LOSS),
     "image-hole-before-commit": (
-        COMMIT, "  if (r == 0)\n    r = image_sync (img->fd);\n",
-        "  if (r == 0)\n    r = image_sync (img->fd);\n"
-        "  after_commit (img, list, n);\n", *LOSS),
+        ROUND, "    *entry |= WAS_RESET;\n",
+        "    {\n      *entry |= WAS_RESET;\n"
+        "      image_punch (img->fd, img->sb.data_offset +\n"
+        "                   zones_start (img->zones, zone),\n"
+        "                   zones_length (img->zones, zone));\n    }\n",
+        *LOSS),
     "image-newer-taken": (
         # A record of a commit that never came to be is taken for good.
         LOAD, "valid[i] && p[i].commit > img->commit.number",
@@ -64,43 +70,43 @@ REMOVALS = {
         "  int r = 0;\n\n  if (length == 0 || holes)", *LOSS),
     "image-late-comers": (
         # Who joins during a round is answered by it.
-        COMMIT, "    deliver (img, batch, r);\n",
-        "    deliver (img, batch, r);\n"
-        "    batch = img->waiting;\n"
-        "    img->waiting = NULL;\n"
-        "    img->waiting_tail = &img->waiting;\n"
-        "    deliver (img, batch, r);\n", *LOSS),
+        COMMIT, "    deliver (img, img->round.batch, img->round.error, "
+        "NULL);\n",
+        "    deliver (img, img->round.batch, img->round.error, NULL);\n"
+        "    take_batch (img);\n"
+        "    deliver (img, img->round.batch, img->round.error, NULL);\n",
+        *LOSS),
     "image-reboot-not-seen": (
         LOAD, "    memcmp (boot_id, img->commit.boot_id, 16) == 0;\n",
         "    memcmp (boot_id, boot_id, 16) == 0;\n", *LOSS),
     "image-epoch": (
-        COMMIT, "  if (lost)\n    next.epoch++;\n", "", *LOSS),
+        COMMIT, "  if (lost)\n    next->epoch++;\n", "", *LOSS),
     "image-killed-not-made-durable": (
         # The words of the last session are cleared before they are in
         # records.
         COMMIT, "  if (img->ndirty > 0) {\n", "  if (0) {\n", *LOSS),
     "image-closed-early": (
         # Clean before what it covers is durable.
-        COMMIT, "  next.flags |= IMAGE_CLEAN;\n",
-        "  next.flags |= IMAGE_CLEAN;\n"
-        "  write_commit (img, &(struct image_commit) {\n"
-        "    .flags = IMAGE_CLEAN, .number = next.number + 1,\n"
-        "    .epoch = next.epoch, .sum = next.sum, .parity = next.parity,\n"
-        "    .session = next.session });\n"
-        "  next.number++;\n", *OPENINGS),
+        ROUND, "    begin_commit (img, r);\n",
+        "    begin_commit (img, r);\n"
+        "    if (r->next.flags & IMAGE_CLEAN) {\n"
+        "      want_commit (img, r);\n"
+        "      write_durably (img, r->slot, sizeof r->slot, r->offset);\n"
+        "      r->want = WANT_NOTHING;\n"
+        "      r->next.number++;\n    }\n", *OPENINGS),
     "image-found-not-durable": (
         # What a killed server left is in the page cache alone.
         LOAD, "if (mend && (i = image_sync (img->fd)) != 0) {",
         "if (0) {", *OPENINGS),
     "image-not-dirty": (
         # A zone that changes while its record is made is forgotten.
-        COMMIT, "  img->zflags[zone] &= ~ZFLAG_DIRTY;\n",
+        ROUND, "  img->zflags[zone] &= ~ZFLAG_DIRTY;\n",
         "", *LOSS),
     "image-sync-tried-again": (
-        COMMIT, "  img->store.failed = true;\n  volatile_mark (img, true);\n",
+        ROUND, "  img->store.failed = true;\n  volatile_mark (img, true);\n",
         "  (void) img;\n", *FAULT),
     "image-no-mark": (
-        COMMIT, "  volatile_mark (img, true);\n", "", *FAULT),
+        ROUND, "  volatile_mark (img, true);\n", "", *FAULT),
     "image-mark-cleared-early": (
         VOLATILE, "img->distrusted\n                  ? (uint64_t) "
         "img->sb.zones * 8 : length", "length", *OPENINGS),
@@ -115,14 +121,98 @@ REMOVALS = {
         "  (void) drop_cache;\n", *FAULT),
     "image-no-group": (
         # One commit for each who wants one.
-        COMMIT, "    img->waiting = NULL;\n"
-        "    img->waiting_tail = &img->waiting;\n",
-        "    img->waiting = batch->next;\n"
-        "    if (img->waiting == NULL)\n"
-        "      img->waiting_tail = &img->waiting;\n"
-        "    batch->next = NULL;\n", *SHARED),
+        COMMIT, "  img->round.nbatch = img->nwaiting;\n"
+        "  img->nwaiting = 0;\n"
+        "  img->waiting = NULL;\n"
+        "  img->waiting_tail = &img->waiting;\n",
+        "  img->round.nbatch = 1;\n"
+        "  img->nwaiting--;\n"
+        "  img->waiting = img->round.batch->next;\n"
+        "  if (img->waiting == NULL)\n"
+        "    img->waiting_tail = &img->waiting;\n"
+        "  img->round.batch->next = NULL;\n", *SHARED),
+    "image-log-not-durable": (
+        COMMIT, "  io_uring_prep_fsync (sqe, f->fd, "
+        "IORING_FSYNC_DATASYNC);\n  sqe->off = f->offset;\n"
+        "  sqe->len = f->length;\n", "  io_uring_prep_nop (sqe);\n", *LOSS),
+    "image-log-torn": (
+        # An entry is taken though its data is not all there.
+        CODEC, "               le64toh (e->length), seed) != stored)",
+        "               0, seed) == 1)", *LOSS),
+    "image-log-older": (
+        # Entries from before the commit in force are taken.
+        REPLAY, "    e->commit == img->commit.number && e->session",
+        "    e->session", *LOSS),
+    "image-log-not-written": (
+        REPLAY, "    r = image_pwrite (img->fd, rp->item[i].data, "
+        "rp->item[i].length,\n                      img->sb.data_offset + "
+        "rp->item[i].offset);\n", "    r = 0;\n", *LOSS),
+    "image-log-not-taken-up": (
+        # What it has of a pointer is not in the records of the next commit.
+        LOG, "      commit_mark_dirty (img, l->table[i].zone - 1);\n", "",
+        *LOSS),
+    "image-log-of-older-data": (
+        # Conventional data that is in place since is written over by it.
+        ROUND, "r->always = r->session || img->log.number > 0;",
+        "r->always = r->session;", *LOSS),
+    "image-log-conventional": (
+        IMAGE, "    if (io->zone < img->sb.conventional)\n", "    if (0)\n",
+        *LOSS),
+    "image-log-reset": (
+        # A reset is an entry of the log, and its zone written too early.
+        LOG, "      r = NO_ROOM;              /* a reset */\n",
+        "      atomic_fetch_and (&img->zflags[list[i]], ~ZFLAG_RESET);\n",
+        *LOSS),
+    "image-log-order": (
+        # Answered before the entries in front of it are durable.
+        COMMIT, "  pthread_mutex_lock (&img->commit_lock);\n"
+        "  f->landed = true;\n",
+        "  deliver (img, f->batch, 0, ring);\n  f->batch = NULL;\n"
+        "  pthread_mutex_lock (&img->commit_lock);\n"
+        "  f->landed = true;\n", *LOSS),
+    "image-log-late": (
+        # Answered though what it is for is on its way to the disk yet.
+        COMMIT, "  if (r->stage == ROUND_BEGIN && r->error == 0)\n"
+        "    board_late (img);\n", "", *LOSS),
+    "image-log-idle": (
+        COMMIT, "!img->committing && img->nflights == 0 &&\n",
+        "!img->committing &&\n", *LOSS),
+    "image-log-seen": (
+        # An entry says of others that they were durable which were not.
+        LOG, "  e->durable = l->durable;\n", "  e->durable = l->number - 1;\n",
+        *LOSS),
+    "image-log-full": (
+        # Over its own first entries.
+        LOG, "  if (r || size > img->sb.log_size - l->used) {\n",
+        "  if (size > img->sb.log_size - l->used)\n    l->used = 0;\n"
+        "  if (r) {\n", *LOSS),
+    "image-log-direct-idle": (
+        # A flush that has only conventional data to make durable.
+        LOG, " && img->log.ndirect == 0 &&", " &&", *LOSS),
+    "image-log-error": (
+        COMMIT, "  if (res < 0)\n    round_give_up (img);\n", "", *FAULT),
+    "image-log-pointers": (
+        # Replayed, but its pointers are in no record when it ends.
+        REPLAY, "      commit_mark_dirty (img, rp->item[i].zone);\n",
+        "      (void) img;\n", *OPENINGS),
+    "image-log-replay-not-durable": (
+        # The log ends before what it had is durable in its place.
+        ROUND, "      r->want = WANT_SYNC;\n",
+        "      r->want = img->slots ? WANT_SYNC : WANT_NOTHING;\n",
+        *OPENINGS),
+    "image-log-unread": (
+        # Who only reads does not see what is in the log alone.
+        IMAGE, "    if (img->replay.nitems > 0)\n      patch_read (img, io);\n",
+        "    (void) patch_read;\n", "unit-badimage",
+        "log_after_a_power_loss"),
+    "image-log-damaged": (
+        # One that was durable is damaged, and passed over.
+        REPLAY, "e.durable > number)", "0)", "unit-badimage",
+        "damaged_log"),
 }
 
 # Bugs that few seeds of the short form meet, or none: so many are tried.
 SEEDS = dict.fromkeys(("image-closed-early", "image-found-not-durable",
                        "image-mark-by-boot", "image-mark-cleared-early"), 500)
+SEEDS.update(dict.fromkeys(("image-log-late", "image-log-order",
+                            "image-log-seen"), 1000))

@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "image-disk.h"
+#include "version-1.h"
 
 /* Superblocks to tables, of which each is one block. */
 #define HEAD (IMAGE_VOLATILE_OFFSET + 3 * IMAGE_BLOCK)
@@ -226,14 +227,66 @@ foreign_and_newer (void **state)
   for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
     assert_int_equal (pread (fd, block, sizeof block, i * IMAGE_BLOCK),
                       sizeof block);
-    block[8] = 2;
+    block[8] = IMAGE_VERSION + 1;
     assert_int_equal (pwrite (fd, block, sizeof block, i * IMAGE_BLOCK),
                       sizeof block);
   }
-  close (fd);
   assert_null (try_open (path, false));
   assert_int_equal (err.num, ENOTSUP);
-  assert_non_null (strstr (err.text, "version 2"));
+  assert_non_null (strstr (err.text, "version 3"));
+  assert_non_null (strstr (err.text, "newer"));
+  /* Damage, and no older version. */
+  for (i = 0; i < IMAGE_SUPERBLOCKS; i++)
+    overwrite_byte (path, i * IMAGE_BLOCK + 8, (IMAGE_VERSION + 1) ^ 1);
+  assert_null (try_open (path, false));
+  assert_non_null (strstr (err.text, "superblocks are damaged"));
+  close (fd);
+}
+
+/* One of an earlier znbd is served as it was by that, and stays one. */
+static void
+version_1 (void **state)
+{
+  struct image_superblock before, after;
+  uint8_t head[2 * IMAGE_BLOCK];
+  struct zdisk *disk;
+
+  (void) state;
+  create ();
+  assert_true (make_version_1 (path));
+  read_head (path, head, sizeof head);
+  assert_true (image_decode_superblock (head, &before));
+  assert_int_equal (before.version, 1);
+  assert_int_equal (before.data_offset, 1 << 20);
+  disk = open_disk (path);
+  fill (disk, 1, 3, 2, 7);      /* conventional */
+  fill (disk, 2, 0, 2, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 2, 2, 1, 2);
+  copy_file (path, copy_path);
+  close_disk (disk);
+
+  disk = open_disk (copy_path); /* killed */
+  assert_zone (disk, 2, ZNBD_COND_CLOSED, 3, 2);
+  close_disk (disk);
+  copy_file (path, copy_path);
+  disk = open_disk (copy_path);
+  fill (disk, 3, 0, 1, 3);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 3, 1, 1, 3);
+  copy_file (copy_path, path);
+  close_disk (disk);
+  reboot (path);                /* and the power lost */
+  disk = open_disk (path);
+  assert_zone (disk, 2, ZNBD_COND_CLOSED, 3, 2);
+  assert_zone (disk, 3, ZNBD_COND_CLOSED, 1, 3);
+  close_disk (disk);
+
+  overwrite_byte (path, 40, 1);
+  assert_int_equal (image_check (path, true, nowhere, &err), 0);
+  read_head (path, head, sizeof head);
+  assert_true (image_decode_superblock (head, &after));
+  assert_memory_equal (&before, &after, sizeof after);
 }
 
 /* Shorter and shorter, by a record each time where there are records. */
@@ -398,9 +451,9 @@ refused_is_untouched (void **state)
   assert_int_equal (pread (fd, commits, sizeof commits,
                            IMAGE_COMMIT_OFFSET), sizeof commits);
   fill (disk, 2, 7, 2, 2);
-  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  commit (disk);
   fill (disk, 2, 9, 2, 2);
-  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  commit (disk);
   close_disk (disk);
   /* Commits of an older moment: their records are gone, newer are there. */
   assert_int_equal (pwrite (fd, commits, sizeof commits,
@@ -440,6 +493,169 @@ repair_of_a_killed_image (void **state)
   close_disk (disk);
 }
 
+/* Three flushes that are entries of the log, and then the power is lost with
+ * none of their data in its place.  False: there is no log here. */
+static bool
+lose_power_with_log (struct image_superblock *sb)
+{
+  static const uint8_t nothing[3 * K4];
+  uint8_t block[IMAGE_BLOCK];
+  struct zdisk *disk;
+  bool forgets;
+  int fd;
+
+  create ();
+  fd = open (path, O_RDONLY);
+  forgets = image_forgets (fd);
+  assert_int_equal (pread (fd, block, sizeof block, 0), sizeof block);
+  close (fd);
+  if (forgets)
+    return false;
+  assert_true (image_decode_superblock (block, sb));
+  disk = open_disk (path);
+  commit (disk);
+  fill (disk, 2, 0, 1, 2);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 2, 1, 1, 2);
+  fill (disk, 1, 0, 2, 7);      /* conventional */
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 3, 0, 2, 3);
+  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  fill (disk, 3, 2, 1, 3);      /* not flushed */
+  copy_file (path, copy_path);
+  close_disk (disk);
+  reboot (copy_path);
+  fd = open (copy_path, O_WRONLY);
+  assert_int_equal (pwrite (fd, nothing, sizeof nothing,
+                            sb->data_offset + ZONE), sizeof nothing);
+  assert_int_equal (pwrite (fd, nothing, sizeof nothing,
+                            sb->data_offset + 2 * ZONE), sizeof nothing);
+  assert_int_equal (pwrite (fd, nothing, sizeof nothing,
+                            sb->data_offset + 3 * ZONE), sizeof nothing);
+  close (fd);
+  return true;
+}
+
+/* What is in the log alone is there, for who only reads and who writes; a
+ * repair leaves it where it is. */
+static void
+log_after_a_power_loss (void **state)
+{
+  struct image_superblock sb;
+  struct zdisk *disk;
+  uint8_t b[2 * K4];
+  unsigned turn;
+
+  (void) state;
+  if (!lose_power_with_log (&sb))
+    skip ();
+  assert_int_equal (image_check (copy_path, false, nowhere, &err), 0);
+  overwrite_byte (copy_path, 40, 1);
+  assert_int_equal (image_check (copy_path, true, nowhere, &err), 0);
+  for (turn = 0; turn < 3; turn++) {
+    disk = turn == 1 ? open_disk (copy_path) : try_open (copy_path, true);
+    assert_non_null (disk);
+    assert_zone (disk, 2, ZNBD_COND_CLOSED, 2, 2);
+    assert_zone (disk, 3, ZNBD_COND_CLOSED, 2, 3);
+    ok (disk, ZDISK_READ, ZONE, sizeof b, b, 0);
+    assert_int_equal (b[0], 7);
+    assert_int_equal (b[sizeof b - 1], 7);
+    close_disk (disk);
+  }
+  assert_int_equal (image_check (copy_path, false, nowhere, &err), 0);
+}
+
+/* An entry that is torn was not durable if it is the last one; any other was,
+ * and what is behind it cannot be told without it. */
+static void
+damaged_log (void **state)
+{
+  static const unsigned size[] = { 2, 4, 3 };   /* blocks of the entries */
+  struct image_superblock sb;
+  struct zdisk *disk;
+  uint64_t at;
+  unsigned i;
+
+  (void) state;
+  if (!lose_power_with_log (&sb))
+    skip ();
+  for (i = 0, at = sb.log_offset; i < 3; at += size[i++] * K4) {
+    overwrite_byte (copy_path, at + K4 + 100, 1);
+    disk = try_open (copy_path, true);
+    if (i < 2) {
+      assert_null (disk);
+      assert_non_null (strstr (err.text, "log is damaged"));
+      assert_untouched ();
+    }
+    else {
+      assert_non_null (disk);
+      assert_zone (disk, 2, ZNBD_COND_CLOSED, 2, 2);
+      assert_zone (disk, 3, ZNBD_COND_EMPTY, 0, 0);
+      close_disk (disk);
+    }
+    overwrite_byte (copy_path, at + K4 + 100, 1);
+  }
+  disk = open_disk (copy_path);
+  assert_zone (disk, 3, ZNBD_COND_CLOSED, 2, 3);
+  close_disk (disk);
+}
+
+/* Each bit of the log: the state is the right one, or the image is refused, or
+ * what is damaged is the last entry. */
+static void
+flips_of_the_log (void **state)
+{
+  struct image_superblock sb;
+  uint64_t at;
+  bool longer = getenv ("ZNBD_LONG") != NULL;
+  unsigned refused = 0, without = 0, flips = 0;
+
+  (void) state;
+  if (!lose_power_with_log (&sb))
+    skip ();
+  for (at = 0; at < 10 * K4; at++) {
+    unsigned bit = longer ? 0 : at % 8, last = longer ? 7 : bit;
+
+    if (!longer && at % K4 > 256 && at % 61 != 0)
+      continue;
+    for (; bit <= last; bit++, flips++) {
+      struct zdisk *disk;
+      struct znbd_zone z[2];
+      uint8_t b[K4];
+
+      overwrite_byte (copy_path, sb.log_offset + at, 1u << bit);
+      disk = try_open (copy_path, true);
+      if (disk == NULL) {
+        refused++;
+        assert_true (at < 6 * K4);
+        assert_untouched ();
+      }
+      else {
+        assert_int_equal (zdisk_report (disk, 2, 2, z), 2);
+        assert_int_equal (z[0].wp - z[0].start, 2 * K4);
+        ok (disk, ZDISK_READ, ZONE, sizeof b, b, 0);
+        assert_int_equal (b[0], 7);
+        ok (disk, ZDISK_READ, 2 * ZONE + K4, sizeof b, b, 0);
+        assert_int_equal (b[0], 2);
+        if (z[1].wp == z[1].start) {
+          without++;
+          assert_true (at >= 6 * K4 && at < 9 * K4);
+        }
+        else {
+          assert_int_equal (z[1].wp - z[1].start, 2 * K4);
+          ok (disk, ZDISK_READ, 3 * ZONE + K4, sizeof b, b, 0);
+          assert_int_equal (b[0], 3);
+        }
+        close_disk (disk);
+      }
+      overwrite_byte (copy_path, sb.log_offset + at, 1u << bit);
+    }
+  }
+  print_message ("# %u flips, %u refused, %u without the last entry\n", flips,
+                 refused, without);
+  assert_true (refused > 0 && without > 0 && refused + without < flips);
+}
+
 static int
 setup_nowhere (void **state)
 {
@@ -462,12 +678,16 @@ main (void)
     cmocka_unit_test (flips_of_a_killed_image),
     cmocka_unit_test (reconstructs),
     cmocka_unit_test (foreign_and_newer),
+    cmocka_unit_test (version_1),
     cmocka_unit_test (truncations),
     cmocka_unit_test (mixed_halves),
     cmocka_unit_test (mixed_times),
     cmocka_unit_test (superblock_copy),
     cmocka_unit_test (refused_is_untouched),
     cmocka_unit_test (repair_of_a_killed_image),
+    cmocka_unit_test (log_after_a_power_loss),
+    cmocka_unit_test (damaged_log),
+    cmocka_unit_test (flips_of_the_log),
   };
 
   return cmocka_run_group_tests (tests, setup_nowhere, teardown_nowhere);

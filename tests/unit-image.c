@@ -251,7 +251,7 @@ unfinished_commit (void **state)
                            IMAGE_COMMIT_OFFSET), sizeof commits);
   fill (disk, 2, 7, 2, 2);
   fill (disk, 3, 0, 2, 3);
-  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
+  commit (disk);
   copy_file (path, copy_path);
   close (fd);
   close_disk (disk);

@@ -53,6 +53,8 @@ swap_superblock (struct image_superblock *sb)
   sb->table_offset[1] = le64toh (sb->table_offset[1]);
   sb->data_offset = le64toh (sb->data_offset);
   sb->file_size = le64toh (sb->file_size);
+  sb->log_offset = le64toh (sb->log_offset);
+  sb->log_size = le64toh (sb->log_size);
 }
 
 void
@@ -62,7 +64,6 @@ image_encode_superblock (const struct image_superblock *from, void *block)
 
   *sb = *from;
   memcpy (sb->magic, IMAGE_MAGIC, 8);
-  sb->version = IMAGE_VERSION;
   swap_superblock (sb);
   sb->crc = 0;
   sb->crc = htole32 (crc (0, sb, sizeof *sb));
@@ -84,7 +85,8 @@ image_decode_superblock (const void *block, struct image_superblock *sb)
   memcpy (sb, block, sizeof *sb);
   stored = le32toh (sb->crc);
   sb->crc = 0;
-  if (image_peek_version (block) != IMAGE_VERSION ||
+  if (image_peek_version (block) < IMAGE_VERSION_NO_LOG ||
+      image_peek_version (block) > IMAGE_VERSION ||
       crc (0, sb, sizeof *sb) != stored)
     return false;
   swap_superblock (sb);
@@ -164,6 +166,65 @@ image_decode_record (const struct image_record *from, uint32_t zone,
     return false;
   swap_payload (&r.p);
   *p = r.p;
+  return true;
+}
+
+static void
+swap_log (struct image_log_entry *e)
+{
+  unsigned i;
+
+  e->commit = le64toh (e->commit);
+  e->session = le64toh (e->session);
+  e->number = le64toh (e->number);
+  e->length = le64toh (e->length);
+  e->durable = le64toh (e->durable);
+  for (i = 0; i < e->items; i++) {
+    e->item[i].zone = le32toh (e->item[i].zone);
+    e->item[i].length = le32toh (e->item[i].length);
+    e->item[i].offset = le64toh (e->item[i].offset);
+    e->item[i].wp = le64toh (e->item[i].wp);
+  }
+}
+
+static uint32_t
+log_crc (const struct image_log_entry *e, uint32_t items, const void *data,
+         uint64_t length, uint32_t seed)
+{
+  return crc (crc (seed, e, offsetof (struct image_log_entry, item) +
+                   items * sizeof e->item[0]), data, length);
+}
+
+void
+image_encode_log (struct image_log_entry *e, const void *data, uint32_t seed)
+{
+  uint32_t items = e->items;
+  uint64_t length = e->length;
+
+  memcpy (e->magic, IMAGE_LOG_MAGIC, 8);
+  swap_log (e);
+  e->items = htole32 (items);
+  e->crc = 0;
+  e->crc = htole32 (log_crc (e, items, data, length, seed));
+}
+
+bool
+image_decode_log (const void *from, uint64_t size, uint32_t seed,
+                  struct image_log_entry *e)
+{
+  uint32_t stored, items;
+
+  memcpy (e, from, sizeof *e);
+  items = le32toh (e->items);
+  stored = le32toh (e->crc);
+  e->crc = 0;
+  if (memcmp (e->magic, IMAGE_LOG_MAGIC, 8) != 0 ||
+      items > IMAGE_LOG_ITEMS || le64toh (e->length) > size - sizeof *e ||
+      log_crc (e, items, (const uint8_t *) from + sizeof *e,
+               le64toh (e->length), seed) != stored)
+    return false;
+  e->items = items;
+  swap_log (e);
   return true;
 }
 
@@ -250,6 +311,18 @@ round_up (uint64_t n, uint64_t to)
   return (n + to - 1) / to * to;
 }
 
+static uint64_t
+log_size (const struct image_superblock *sb)
+{
+  uint64_t size = sb->size / IMAGE_LOG_SHARE / IMAGE_LOG_MIN * IMAGE_LOG_MIN;
+
+  if (sb->version == IMAGE_VERSION_NO_LOG)
+    return 0;
+  if (size < IMAGE_LOG_MIN)
+    return IMAGE_LOG_MIN;
+  return size < IMAGE_LOG_MAX ? size : IMAGE_LOG_MAX;
+}
+
 void
 image_layout (struct image_superblock *sb)
 {
@@ -260,7 +333,10 @@ image_layout (struct image_superblock *sb)
   sb->table_offset[0] = sb->volatile_offset +
     round_up (((uint64_t) sb->zones + 1) * 8, IMAGE_BLOCK);
   sb->table_offset[1] = sb->table_offset[0] + table;
-  sb->data_offset = round_up (sb->table_offset[1] + table, IMAGE_ALIGN);
+  sb->log_size = log_size (sb);
+  sb->log_offset = sb->log_size ? sb->table_offset[1] + table : 0;
+  sb->data_offset = round_up (sb->table_offset[1] + table + sb->log_size,
+                              IMAGE_ALIGN);
   sb->file_size = sb->data_offset + sb->size;
 }
 

@@ -1,46 +1,56 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Making things durable, for many at once.
- *
- * A round: take the zones that changed since the last one; write each one's
- * new record over the older of its two copies; sync, which makes durable
- * the data below the pointers as well as the records; then write, durably,
- * the next commit, which puts all these records in force at one stroke.
- * Power lost before that leaves the last commit's records untouched.
+/* Making things durable, for many at once: who leads rounds (image-round.c),
+ * and whom they are for.
  *
  * Whoever wants something durable joins.  The first one leads a round for
- * all that joined before it began; when more have joined meanwhile, a
- * thread of our own leads on, so that no client's answer waits for rounds
- * that are not its own.
+ * all that joined before it began.
  *
- * A reset is the one thing that must be durable before its zone is written
- * again: until then the old record's data must stay as it is.  Such a write
- * joins too (see image.c), and the round that makes the reset durable
- * punches its hole.
+ * Who has a ring leads on it, round after round as long as somebody waits:
+ * what has to be waited for goes to the ring.  Its first step comes with the
+ * ring's next turn, when all have joined that the same turn brings.  Up to
+ * two entries of the log may be on their way to the disk at a time (flights);
+ * they are answered in their order.
+ *
+ * Who has no ring waits for the round itself.  When more have joined
+ * meanwhile, a thread of our own leads on, so that no client's answer waits
+ * for rounds that are not its own.
+ *
+ * Who was answered by the last round often has the next thing to be made
+ * durable at once: a client that waits for each of its writes has.  So a round
+ * waits for them, but no longer than a round takes: else it would be for one
+ * or two of them, and the others would wait for it.  Where they do not come
+ * that is not tried for a while.
  */
 
 #include <config.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "debug.h"
 #include "image-internal.h"
 
-/* In the list of a round: the zone was gathered as reset. */
-#define WAS_RESET (UINT32_C (1) << 31)
+/* No round waits longer for others. */
+#define PATIENCE_MAX_US 1000u
+
+/* So many rounds at most do not wait after one that did so in vain. */
+#define REST_MAX 32u
 
 int
 commit_init (struct image *img)
 {
+  pthread_condattr_t attr;
+
   pthread_mutex_init (&img->dirty_lock, NULL);
   pthread_mutex_init (&img->commit_lock, NULL);
   pthread_cond_init (&img->commit_work, NULL);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&img->complete, &attr);
+  pthread_condattr_destroy (&attr);
   img->waiting_tail = &img->waiting;
   img->dirty = malloc (img->sb.zones * sizeof *img->dirty);
   img->spare = malloc (img->sb.zones * sizeof *img->spare);
@@ -59,6 +69,7 @@ commit_free (struct image *img)
   }
   free (img->dirty);
   free (img->spare);
+  pthread_cond_destroy (&img->complete);
   pthread_cond_destroy (&img->commit_work);
   pthread_mutex_destroy (&img->commit_lock);
   pthread_mutex_destroy (&img->dirty_lock);
@@ -76,193 +87,16 @@ commit_mark_dirty (struct image *img, uint32_t zone)
   pthread_mutex_unlock (&img->dirty_lock);
 }
 
-/* A file that somebody cut off: what was in it is gone, and writes to it
- * would make holes where data was. */
-static bool
-is_truncated (const struct image *img)
-{
-  struct stat st;
-
-  return !img->block_device &&
-    (fstat (img->fd, &st) == -1 || (uint64_t) st.st_size < img->sb.file_size);
-}
-
-/* What a zone's record is to say; true where it was gathered as reset. */
-static bool
-snapshot (struct image *img, uint32_t zone, struct image_payload *p)
-{
-  struct zone *z = &img->zones->zone[zone];
-  bool reset;
-
-  memset (p, 0, sizeof *p);
-  zone_lock (&z->lock);
-  /* With the pointer: between the two a reset could pass by, and its flag
-   * would stay. */
-  reset = img->zflags[zone] & ZFLAG_RESET;
-  img->zflags[zone] &= ~ZFLAG_DIRTY;
-  p->wp = z->wp;
-  p->flags = z->flags & (ZONE_NON_SEQ | ZONE_RESET_REC);
-  p->cond = image_cond (img->zones, zone, z->cond, p->wp);
-  zone_unlock (&z->lock);
-  return reset && p->wp == 0;
-}
-
-static uint64_t
-record_offset (const struct image *img, uint32_t zone, bool in_b)
-{
-  return img->sb.table_offset[in_b] +
-    (uint64_t) zone * sizeof (struct image_record);
-}
-
-/* Writes one zone's record for commit c.  Returns 0 or an errno. */
-static int
-write_record (struct image *img, uint32_t *entry, struct image_commit *c,
-              bool *changed)
-{
-  uint32_t zone = *entry;
-  bool in_b = img->zflags[zone] & ZFLAG_IN_B;
-  struct image_payload old, new;
-  struct image_record r;
-  int e;
-
-  e = image_pread (img->fd, &r, sizeof r, record_offset (img, zone, in_b));
-  if (e)
-    return e;
-  if (!image_decode_record (&r, zone, img->seed, &old))
-    return EIO;                 /* somebody wrote over it */
-  if (snapshot (img, zone, &new))
-    *entry |= WAS_RESET;
-  *changed = old.commit == 0
-    ? new.cond != ZNBD_COND_EMPTY || new.flags
-    : old.wp != new.wp || old.cond != new.cond || old.flags != new.flags;
-  if (!*changed)
-    return 0;
-  new.commit = c->number;
-  c->sum += image_mix (zone, &new) - image_mix (zone, &old);
-  image_xor (&c->parity, &old);
-  image_xor (&c->parity, &new);
-  image_encode_record (zone, &new, img->seed, &r);
-  return image_pwrite (img->fd, &r, sizeof r,
-                       record_offset (img, zone, !in_b));
-}
-
-/* Writes a commit and puts it in force. */
-static int
-write_commit (struct image *img, const struct image_commit *c)
-{
-  uint8_t slot[IMAGE_BLOCK] __attribute__ ((aligned (512)));
-  struct iovec iov = { slot, sizeof slot };
-  uint64_t at = IMAGE_COMMIT_OFFSET + c->number % 2 * IMAGE_BLOCK;
-  ssize_t r;
-  unsigned i;
-  int e;
-
-  for (i = 0; i < IMAGE_COMMIT_COPIES; i++)
-    image_encode_commit (c, img->seed, slot + i * IMAGE_SECTOR);
-  r = pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC);
-  /* Whatever fails to be written in the whole file is reported once, and
-   * here it may be: no other error may be tried again. */
-  if (r == -1 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
-      errno != EINTR)
-    return errno;
-  if (r != sizeof slot) {
-    /* No RWF_DSYNC there, or interrupted. */
-    e = image_pwrite (img->fd, slot, sizeof slot, at);
-    if (e == 0)
-      e = image_sync (img->fd);
-    if (e)
-      return e;
-  }
-  img->commit = *c;
-  return 0;
-}
-
-/* After a commit: the older copies of these zones are the others now, and
- * what was reset may go. */
+/* Answers those of a round, or lets them go. */
 static void
-after_commit (struct image *img, uint32_t *list, uint32_t n)
-{
-  uint32_t i;
-
-  for (i = 0; i < n; i++)
-    if (list[i] & WAS_RESET) {
-      uint32_t zone = list[i] & ~WAS_RESET;
-
-      /* Space only: that nothing of it is seen is the pointer's doing. */
-      image_punch (img->fd, img->sb.data_offset + zones_start (img->zones,
-                                                               zone),
-                   zones_length (img->zones, zone));
-      atomic_fetch_and (&img->zflags[zone], ~ZFLAG_RESET);
-    }
-}
-
-/* From now on nobody knows what is durable. */
-static int
-give_up (struct image *img, int r)
-{
-  img->store.failed = true;
-  volatile_mark (img, true);
-  return r;
-}
-
-/* One round; next is the commit to be, of which sum and parity follow from
- * the last one and number is set here.  always: write it even where no zone
- * changed.  Returns 0 or an errno, after which the image is failed. */
-static int
-round_of_commit (struct image *img, struct image_commit *next, bool always)
-{
-  uint32_t *list, entry, n, i, nchanged = 0;
-  uint64_t began = debug_is_on (image_commit) ? debug_now () : 0;
-  bool changed;
-  int r = 0;
-
-  if (img->store.failed || is_truncated (img))
-    return give_up (img, EIO);
-  pthread_mutex_lock (&img->dirty_lock);
-  list = img->dirty;
-  n = img->ndirty;
-  img->dirty = img->spare;
-  img->spare = list;
-  img->ndirty = 0;
-  pthread_mutex_unlock (&img->dirty_lock);
-
-  next->number = img->commit.number + 1;
-  next->sum = img->commit.sum;
-  next->parity = img->commit.parity;
-  for (i = 0; i < n && r == 0; i++) {
-    r = write_record (img, &list[i], next, &changed);
-    if (r == 0 && changed) {
-      entry = list[i];
-      list[i] = list[nchanged];
-      list[nchanged++] = entry;
-    }
-  }
-  if (r == 0)
-    r = image_sync (img->fd);
-  if (r == 0 && (nchanged > 0 || always))
-    r = write_commit (img, next);
-  if (r == 0 && img->store.failed)
-    r = EIO;
-  if (r)
-    return give_up (img, r);
-  for (i = 0; i < nchanged; i++)
-    atomic_fetch_xor (&img->zflags[list[i] & ~WAS_RESET], ZFLAG_IN_B);
-  after_commit (img, list, n);
-  if (debug_is_on (image_commit))
-    debug ("%s: commit %" PRIu64 ": %" PRIu32 " zones, %" PRIu64 " us",
-           img->path, next->number, nchanged, debug_now () - began);
-  return 0;
-}
-
-/* Answers the joined, or lets them go. */
-static void
-deliver (struct image *img, struct store_io *io, int error)
+deliver (struct image *img, struct store_io *io, int error, struct ring *ring)
 {
   struct store_io *next;
 
   for (; io; io = next) {
     next = io->next;
-    io->ring = NULL;            /* its owner is another thread, perhaps */
+    if (io->ring != ring)
+      io->ring = NULL;          /* another thread's */
     if (io->op == STORE_FLUSH || error)
       io->done (io, error, 0);
     else
@@ -270,23 +104,413 @@ deliver (struct image *img, struct store_io *io, int error)
   }
 }
 
-/* Leads rounds; called and left with commit_lock held, img->committing set
- * by the caller. */
+/* ---- under commit_lock ------------------------------------------------ */
+
+static void
+take_batch (struct image *img)
+{
+  img->round.batch = img->waiting;
+  img->round.nbatch = img->nwaiting;
+  img->nwaiting = 0;
+  img->waiting = NULL;
+  img->waiting_tail = &img->waiting;
+}
+
+/* A round is over.  Those whom it was for will come again, perhaps, as will
+ * those of the others that are on their way; of all of them each round of a
+ * ring that there may be at a time is to have its share. */
+static void
+count_round (struct image *img, uint64_t began, uint32_t nbatch)
+{
+  uint32_t n = nbatch + img->nwaiting, i;
+  uint64_t us = debug_now () - began;
+
+  /* A commit now and then is none to go by. */
+  if (img->round_us > 0 && us > 2 * img->round_us)
+    us = 2 * img->round_us;
+  img->round_us = img->round_us ? (7 * img->round_us + us) / 8 : us;
+  for (i = 0; i < img->nflights; i++)
+    n += img->flight[(img->first_flight + i) % FLIGHTS_MAX].nbatch;
+  img->nexpected = img->round.ring ? (n + FLIGHTS_MAX - 1) / FLIGHTS_MAX : n;
+}
+
+static bool
+is_complete (const struct image *img)
+{
+  return img->nwaiting >= img->nexpected;
+}
+
+/* How many us the next round is to wait for others; 0: not at all. */
+static uint64_t
+patience (struct image *img)
+{
+  if (is_complete (img))
+    return 0;
+  if (img->rest > 0) {
+    img->rest--;
+    return 0;
+  }
+  return img->round_us < PATIENCE_MAX_US ? img->round_us : PATIENCE_MAX_US;
+}
+
+static void
+gathered (struct image *img, bool in_vain)
+{
+  img->gathering = NULL;
+  if (!in_vain)
+    img->misses = 0;
+  else if (img->misses < REST_MAX)
+    img->misses = img->misses ? 2 * img->misses : 1;
+  img->rest = img->misses;
+}
+
+static struct gather_timer *
+free_timer (struct image *img)
+{
+  unsigned i;
+
+  for (i = 0; i < GATHER_TIMERS; i++)
+    if (!img->timer[i].armed)
+      return &img->timer[i];
+  return NULL;
+}
+
+/* ---- led on a ring ---------------------------------------------------- */
+
+static void submit_want (struct image *img);
+
+static void
+start_now (struct image *img)
+{
+  round_begin (img);
+  submit_want (img);
+}
+
+static void
+timer_done (struct ring_op *op, int res)
+{
+  struct gather_timer *t = (struct gather_timer *) op;
+  struct image *img = t->img;
+  bool start;
+
+  (void) res;
+  pthread_mutex_lock (&img->commit_lock);
+  t->armed = false;
+  start = img->gathering == t;
+  if (start)
+    gathered (img, true);
+  pthread_mutex_unlock (&img->commit_lock);
+  if (start)
+    start_now (img);
+}
+
+/* Once the timer is set and the lock free another thread may take the round
+ * over. */
+static void
+start_on_ring (struct image *img)
+{
+  struct ring *ring = img->round.ring;
+  struct gather_timer *t = NULL;
+  struct io_uring_sqe *sqe;
+  uint64_t us;
+
+  pthread_mutex_lock (&img->commit_lock);
+  us = patience (img);
+  if (us > 0)
+    t = free_timer (img);
+  if (t) {
+    t->op.done = timer_done;
+    t->img = img;
+    t->time = (struct __kernel_timespec) { .tv_nsec = us * 1000 };
+    t->armed = true;
+  }
+  img->gathering = t;
+  pthread_mutex_unlock (&img->commit_lock);
+  if (t == NULL) {
+    start_now (img);
+    return;
+  }
+  sqe = ring_sqe (ring);
+  io_uring_prep_timeout (sqe, &t->time, 0, 0);
+  ring_set_op (ring, sqe, &t->op);
+}
+
+/* With commit_lock: the lead goes on with those that wait, or ends. */
+static bool
+lead_on (struct image *img)
+{
+  img->committing = img->waiting && img->nflights < FLIGHTS_MAX;
+  return img->committing;
+}
+
+/* With commit_lock: nothing changed since the last flight took off, which has
+ * what the round is for.  It may be down by now. */
+static void
+board_late (struct image *img)
+{
+  struct flight *f = &img->flight[(img->next_flight + FLIGHTS_MAX - 1) %
+                                  FLIGHTS_MAX];
+  struct store_io **tail = &f->batch;
+
+  if (img->nflights == 0) {
+    img->round.error = img->store.failed ? EIO : 0;
+    return;
+  }
+  while (*tail)
+    tail = &(*tail)->next;
+  *tail = img->round.batch;
+  f->nbatch += img->round.nbatch;
+  img->round.batch = NULL;
+}
+
+/* Behind the last answer the image may be about to be closed, which takes the
+ * round for itself. */
+static void
+end_on_ring (struct image *img)
+{
+  struct round *r = &img->round;
+  struct store_io *batch;
+  uint64_t began = r->began;
+  uint32_t nbatch = r->nbatch;
+  bool more;
+
+  pthread_mutex_lock (&img->commit_lock);
+  if (r->stage == ROUND_BEGIN && r->error == 0)
+    board_late (img);
+  pthread_mutex_unlock (&img->commit_lock);
+  batch = r->batch;
+  deliver (img, batch, r->error, r->ring);
+  pthread_mutex_lock (&img->commit_lock);
+  if (batch)
+    count_round (img, began, nbatch);
+  more = lead_on (img);
+  pthread_mutex_unlock (&img->commit_lock);
+  if (more)
+    start_on_ring (img);
+}
+
+/* With commit_lock: takes the flights off that are down, with all before
+ * them, and returns whom they are for. */
+static struct store_io *
+disembark (struct image *img)
+{
+  struct store_io *batch = NULL, **tail = &batch;
+  uint64_t began = 0;
+  uint32_t n = 0;
+
+  while (img->nflights > 0 && img->flight[img->first_flight].landed) {
+    struct flight *f = &img->flight[img->first_flight];
+
+    img->log.durable = f->number;
+    *tail = f->batch;
+    while (*tail)
+      tail = &(*tail)->next;
+    began = f->began;
+    n += f->nbatch;
+    img->first_flight = (img->first_flight + 1) % FLIGHTS_MAX;
+    img->nflights--;
+  }
+  if (batch)
+    count_round (img, began, n);
+  return batch;
+}
+
+static void submit_flight (struct flight *f);
+
+static void
+landed (struct ring_op *op, int res)
+{
+  struct flight *f = (struct flight *) op;
+  struct image *img = f->img;
+  struct ring *ring = f->ring;
+  struct store_io *batch;
+  bool alone, more = false;
+
+  if (res == -EINTR || res == -EAGAIN) {
+    submit_flight (f);
+    return;
+  }
+  if (res < 0)
+    round_give_up (img);
+  if (debug_is_on (image_commit))
+    debug ("%s: log entry %" PRIu64 ": %" PRIu64 " bytes, %" PRIu64 " us",
+           img->path, f->number, f->length, debug_now () - f->began);
+  pthread_mutex_lock (&img->commit_lock);
+  f->landed = true;
+  batch = disembark (img);
+  alone = img->wants_alone && img->nflights == 0;
+  if (alone)
+    img->wants_alone = false;
+  else if (!img->committing && batch)
+    more = lead_on (img);
+  if (alone || more)
+    img->round.ring = ring;
+  pthread_mutex_unlock (&img->commit_lock);
+  deliver (img, batch, img->store.failed ? EIO : 0, ring);
+  if (alone) {
+    round_step (img, 0);
+    submit_want (img);
+  }
+  else if (more)
+    start_on_ring (img);
+}
+
+static void
+submit_flight (struct flight *f)
+{
+  struct io_uring_sqe *sqe = ring_sqe (f->ring);
+
+  io_uring_prep_fsync (sqe, f->fd, IORING_FSYNC_DATASYNC);
+  sqe->off = f->offset;
+  sqe->len = f->length;
+  f->op.done = landed;
+  ring_set_op (f->ring, sqe, &f->op);
+}
+
+/* The round's entry of the log is in the page cache: the lead is free for
+ * the next one. */
+static void
+take_off (struct image *img)
+{
+  struct round *r = &img->round;
+  struct flight *f = r->flight;
+  bool more;
+
+  f->img = img;
+  f->ring = r->ring;
+  f->number = img->log.number;
+  f->batch = r->batch;
+  f->nbatch = r->nbatch;
+  f->began = r->began;
+  f->landed = false;
+  pthread_mutex_lock (&img->commit_lock);
+  img->nflights++;
+  img->next_flight = (img->next_flight + 1) % FLIGHTS_MAX;
+  more = lead_on (img);
+  pthread_mutex_unlock (&img->commit_lock);
+  submit_flight (f);
+  if (more)
+    start_on_ring (img);
+}
+
+static void
+want_done (struct ring_op *op, int res)
+{
+  struct image *img = (struct image *)
+    ((char *) op - offsetof (struct image, round.op));
+  struct round *r = &img->round;
+
+  if (res == -EINTR || res == -EAGAIN) {
+    submit_want (img);
+    return;
+  }
+  if (r->stage == ROUND_BEGIN) {
+    pthread_mutex_lock (&img->commit_lock);
+    take_batch (img);
+    pthread_mutex_unlock (&img->commit_lock);
+  }
+  round_step (img, res < 0 && r->want != WANT_PUNCH ? -res : 0);
+  submit_want (img);
+}
+
+/* Whether the leader waits until it is alone; landed () goes on then. */
+static bool
+waits_alone (struct image *img)
+{
+  bool waits;
+
+  pthread_mutex_lock (&img->commit_lock);
+  waits = img->wants_alone = img->nflights > 0;
+  pthread_mutex_unlock (&img->commit_lock);
+  return waits;
+}
+
+static void
+submit_want (struct image *img)
+{
+  struct round *r = &img->round;
+  struct io_uring_sqe *sqe;
+  int e;
+
+  if (r->want == WANT_ALONE) {
+    if (waits_alone (img))
+      return;
+    round_step (img, 0);
+  }
+  if (r->want == WANT_WRITE) {
+    e = image_pwrite (img->fd, r->buf, r->length, r->offset);
+    if (e)
+      round_step (img, e);
+    else if (r->stage == ROUND_LOGGED) {
+      take_off (img);
+      return;
+    }
+  }
+  if (r->want == WANT_END) {
+    end_on_ring (img);
+    return;
+  }
+  sqe = ring_sqe (r->ring);
+  switch (r->want) {
+  case WANT_SYNC:
+  case WANT_WRITE:
+    io_uring_prep_fsync (sqe, img->fd, IORING_FSYNC_DATASYNC);
+    if (r->want == WANT_WRITE) {
+      sqe->off = r->offset;
+      sqe->len = r->length;
+    }
+    break;
+  case WANT_PUNCH:
+    image_prep_punch (sqe, img->fd, r->offset, r->length);
+    break;
+  default:
+    io_uring_prep_nop (sqe);
+  }
+  r->op.done = want_done;
+  ring_set_op (r->ring, sqe, &r->op);
+}
+
+/* ---- led by a thread that waits --------------------------------------- */
+
+/* With commit_lock. */
+static void
+gather (struct image *img)
+{
+  uint64_t us = patience (img);
+  struct timespec until;
+  int r = 0;
+
+  if (us == 0)
+    return;
+  clock_gettime (CLOCK_MONOTONIC, &until);
+  until.tv_nsec += us * 1000;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  img->gathering = &img->timer[0];
+  while (!is_complete (img) && r == 0)
+    r = pthread_cond_timedwait (&img->complete, &img->commit_lock, &until);
+  gathered (img, !is_complete (img));
+}
+
+/* Called and left with commit_lock held, img->committing set by the
+ * caller. */
 static void
 lead (struct image *img, bool is_thread)
 {
-  struct image_commit next;
-  struct store_io *batch;
-  int r;
+  uint64_t began;
+  uint32_t nbatch;
 
-  while ((batch = img->waiting) != NULL) {
-    img->waiting = NULL;
-    img->waiting_tail = &img->waiting;
+  while (img->waiting) {
+    gather (img);
+    take_batch (img);
     pthread_mutex_unlock (&img->commit_lock);
-    next = img->commit;
-    r = round_of_commit (img, &next, false);
-    deliver (img, batch, r);
+    round_begin (img);
+    round_whole (img);
+    began = img->round.began;
+    nbatch = img->round.nbatch;
+    deliver (img, img->round.batch, img->round.error, NULL);
     pthread_mutex_lock (&img->commit_lock);
+    count_round (img, began, nbatch);
     if (!is_thread && img->waiting && img->thread_started) {
       img->thread_wake = true;
       pthread_cond_signal (&img->commit_work);
@@ -314,28 +538,67 @@ commit_thread (void *arg)
   return NULL;
 }
 
+/* ---- joining ---------------------------------------------------------- */
+
+/* With commit_lock: who joins leads rounds from now on, where nobody does; on
+ * its ring, if this returns true.  Or it is the last one that a round waited
+ * for, which goes on with that one here, and the timer ends for nothing. */
+static bool
+take_lead (struct image *img, struct ring *ring)
+{
+  if (img->gathering && is_complete (img)) {
+    if (img->round.ring == NULL)
+      pthread_cond_signal (&img->complete);
+    else if (ring) {
+      gathered (img, false);
+      img->round.ring = ring;
+      return true;
+    }
+    return false;
+  }
+  if (img->committing || img->nflights == FLIGHTS_MAX ||
+      (ring == NULL && img->nflights > 0))
+    return false;
+  img->committing = true;
+  img->round.ring = ring;
+  if (ring == NULL)
+    lead (img, false);
+  return ring != NULL;
+}
+
 void
 commit_join (struct image *img, struct store_io *io)
 {
+  bool on_ring;
+
   pthread_mutex_lock (&img->commit_lock);
+  if (io->op == STORE_FLUSH && !img->committing && img->nflights == 0 &&
+      !img->store.failed && log_is_idle (img)) {
+    pthread_mutex_unlock (&img->commit_lock);
+    io->done (io, 0, 0);
+    return;
+  }
   io->next = NULL;
   *img->waiting_tail = io;
   img->waiting_tail = &io->next;
-  /* Started when somebody has to wait for another's round, or must not
-   * block: never before a server has forked. */
-  if ((img->committing || io->ring) && !img->thread_started)
+  img->nwaiting++;
+  /* Started when somebody has to wait for another's round, and that one for
+   * it: never before a server has forked. */
+  if (img->committing && img->round.ring == NULL && !img->thread_started)
     img->thread_started =
       pthread_create (&img->thread, NULL, commit_thread, img) == 0;
-  if (!img->committing) {
-    img->committing = true;
-    if (io->ring && img->thread_started) {
-      img->thread_wake = true;
-      pthread_cond_signal (&img->commit_work);
-    }
-    else
-      lead (img, false);
-  }
+  on_ring = take_lead (img, io->ring);
   pthread_mutex_unlock (&img->commit_lock);
+  if (on_ring)
+    start_on_ring (img);
+}
+
+/* A commit, whatever changed. */
+static int
+session_round (struct image *img)
+{
+  img->round.session = true;
+  return round_whole (img);
 }
 
 static int
@@ -348,28 +611,29 @@ session_error (struct image *img, int e, struct zone_error *err)
 int
 commit_start_session (struct image *img, bool lost, struct zone_error *err)
 {
-  struct image_commit next = img->commit;
+  struct image_commit *next = &img->round.next;
   int r;
 
-  /* What an earlier session left in the volatile pointers first, while it
-   * still counts. */
+  /* What an earlier session left in the volatile pointers or in the log
+   * first, while it still counts. */
   if (img->ndirty > 0) {
-    r = round_of_commit (img, &next, true);
+    round_begin (img);
+    r = session_round (img);
     if (r)
       return session_error (img, r, err);
   }
   if (volatile_start (img, err) == -1)
     return -1;
-  next = img->commit;
-  next.flags &= ~IMAGE_CLEAN;
+  round_begin (img);
+  next->flags &= ~IMAGE_CLEAN;
   if (lost)
-    next.epoch++;
-  if (!image_boot_id (next.boot_id) &&
-      getentropy (next.boot_id, sizeof next.boot_id) == -1)
+    next->epoch++;
+  if (!image_boot_id (next->boot_id) &&
+      getentropy (next->boot_id, sizeof next->boot_id) == -1)
     return session_error (img, errno, err);
-  if (getentropy (&next.session, sizeof next.session) == -1)
+  if (getentropy (&next->session, sizeof next->session) == -1)
     return session_error (img, errno, err);
-  r = round_of_commit (img, &next, true);
+  r = session_round (img);
   if (r)
     return session_error (img, r, err);
   if (img->distrusted)
@@ -383,11 +647,11 @@ commit_start_session (struct image *img, bool lost, struct zone_error *err)
 int
 commit_end_session (struct image *img, struct zone_error *err)
 {
-  struct image_commit next = img->commit;
   int r;
 
-  next.flags |= IMAGE_CLEAN;
-  r = round_of_commit (img, &next, true);
+  round_begin (img);
+  img->round.next.flags |= IMAGE_CLEAN;
+  r = session_round (img);
   if (r)
     return session_error (img, r, err);
   return 0;

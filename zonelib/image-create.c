@@ -54,6 +54,7 @@ fill (struct maker *m, const struct store_geometry *geometry)
     return zone_error (m->err, EINVAL, "zone-size %s is larger than an "
                        "image's zones can be, 4P",
                        size_text (text, g.zone_size));
+  sb->version = IMAGE_VERSION;
   sb->size = g.size;
   sb->zone_size = g.zone_size;
   sb->zone_capacity = g.zone_capacity;
@@ -69,7 +70,8 @@ fill (struct maker *m, const struct store_geometry *geometry)
   sb->uuid[6] = (sb->uuid[6] & 0x0f) | 0x40;    /* RFC 4122, version 4 */
   sb->uuid[8] = (sb->uuid[8] & 0x3f) | 0x80;
   m->seed = image_seed (sb->uuid);
-  if (sb->size > INT64_MAX - 2 * IMAGE_ALIGN - (uint64_t) sb->zones * 128)
+  if (sb->size > INT64_MAX - 2 * IMAGE_ALIGN - IMAGE_LOG_MAX -
+      (uint64_t) sb->zones * 128)
     return zone_error (m->err, EFBIG, "size %s: the image would be larger "
                        "than 2^63 - 1 bytes", size_text (text, sb->size));
   image_layout (sb);

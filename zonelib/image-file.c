@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "image-internal.h"
@@ -123,6 +125,14 @@ image_pwrite (int fd, const void *buf, size_t length, uint64_t offset)
     offset += r;
   }
   return 0;
+}
+
+bool
+image_forgets (int fd)
+{
+  struct statfs fs;
+
+  return fstatfs (fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
 bool

@@ -6,6 +6,8 @@
  *     8192   commit slots 0 and 1 (4096 bytes each: eight equal sectors)
  *     16384  volatile pointers, 8 bytes a zone, and a mark of 8 bytes
  *     ...    table A, then table B, 32 bytes a zone
+ *     ...    log of what became durable since the last commit; none in
+ *            version 1
  *     ...    data, from a multiple of 1 MiB
  */
 
@@ -17,7 +19,8 @@
 #include <stdint.h>
 
 #define IMAGE_MAGIC     "znbdIMG\n"
-#define IMAGE_VERSION   1
+#define IMAGE_VERSION   2
+#define IMAGE_VERSION_NO_LOG 1       /* read and written, but not made */
 #define IMAGE_BLOCK     4096u
 #define IMAGE_SECTOR    512u
 #define IMAGE_ALIGN     (1u << 20)      /* of data */
@@ -50,12 +53,15 @@ struct image_superblock {
   uint64_t table_offset[2];
   uint64_t data_offset;
   uint64_t file_size;           /* at least */
-  uint8_t zeros[IMAGE_BLOCK - 128];
+  uint64_t log_offset;          /* these two are 0 in version 1 */
+  uint64_t log_size;
+  uint8_t zeros[IMAGE_BLOCK - 144];
 };
 _Static_assert (sizeof (struct image_superblock) == IMAGE_BLOCK, "");
 _Static_assert (offsetof (struct image_superblock, size) == 32, "");
 _Static_assert (offsetof (struct image_superblock, model) == 80, "");
 _Static_assert (offsetof (struct image_superblock, file_size) == 120, "");
+_Static_assert (offsetof (struct image_superblock, log_size) == 136, "");
 
 /* What of a zone's record is covered by a commit's sum and parity. */
 struct image_payload {
@@ -101,6 +107,45 @@ struct image_record {
   struct image_payload p;
 };
 _Static_assert (sizeof (struct image_record) == 32, "");
+
+/* The log: entries one behind the other from its start, each a block of this
+ * and the data of its items, rounded up to a block.  They hold for the commit
+ * in force and the session that they name, as far as their numbers go on from
+ * 1.  crc: CRC-32 of the uuid, then of the block up to its last item with crc
+ * 0, then of the data. */
+#define IMAGE_LOG_MAGIC "znbdLOG\n"
+#define IMAGE_LOG_ITEMS 126u
+#define IMAGE_LOG_MIN   (64u << 10)     /* bytes of the log */
+#define IMAGE_LOG_MAX   (8u << 20)
+#define IMAGE_LOG_SHARE 64u             /* of the disk */
+
+/* Of a sequential zone: its data from offset on, as far as its pointer, and
+ * the pointer.  Of a conventional one: data. */
+struct image_log_item {
+  uint32_t zone;
+  uint32_t length;              /* of the data, bytes */
+  uint64_t offset;              /* bytes from the zone's start */
+  uint64_t wp;                  /* the same; conventional: 0 */
+  uint8_t flags;                /* as a record's */
+  uint8_t zero[7];
+};
+_Static_assert (sizeof (struct image_log_item) == 32, "");
+
+struct image_log_entry {
+  uint8_t magic[8];
+  uint32_t crc;
+  uint32_t items;
+  uint64_t commit;              /* in force */
+  uint64_t session;             /* its session */
+  uint64_t number;              /* 1, 2, ... */
+  uint64_t length;              /* of the data */
+  uint64_t durable;             /* entries up to that number were, before */
+  uint8_t zeros[8];
+  struct image_log_item item[IMAGE_LOG_ITEMS];
+};
+_Static_assert (sizeof (struct image_log_entry) == IMAGE_BLOCK, "");
+_Static_assert (offsetof (struct image_log_entry, number) == 32, "");
+_Static_assert (offsetof (struct image_log_entry, item) == 64, "");
 
 /* A volatile pointer: one 64-bit word, so that it is never seen half
  * written.  0: as the record says.  Behind the last zone's is the mark: 0, or

@@ -8,7 +8,10 @@
  *   image-create.c    making
  *   image-load.c      reading all metadata and judging it (load and check)
  *   image-check.c     checking and repairing
- *   image-commit.c    making things durable
+ *   image-commit.c    making things durable: who leads, and for whom
+ *   image-round.c     one round of it
+ *   image-log.c       little that changed, durable in one write
+ *   image-replay.c    what the log has, after a power loss
  *   image-map.c       data that is sent from the page cache
  *   image-volatile.c  pointers that outlive the process but not the machine
  */
@@ -48,6 +51,96 @@ struct image_map {
   uint64_t given_up;            /* ms: when one last was */
 };
 
+/* Data of conventional zones that changed. */
+struct log_range {
+  uint32_t zone;
+  uint64_t offset;              /* bytes from the zone's start */
+  uint64_t length;
+};
+#define LOG_DIRECT_MAX 64u
+
+/* See image-log.c.  Who leads rounds owns it, but for what dirty_lock
+ * protects. */
+struct image_log {
+  bool off;                     /* there is none to be had */
+  bool ready;                   /* its blocks are written ones */
+  uint64_t prepared;            /* bytes that are, until then */
+  uint64_t used;                /* bytes */
+  uint64_t number;              /* of the last entry, 0: none */
+  _Atomic uint64_t durable;     /* the number up to which all are */
+  struct log_zone *table;       /* zones that the log has something of */
+  uint32_t nzones;
+
+  bool untracked;               /* not all changes are known */
+  /* Under dirty_lock: since the last round. */
+  struct log_range direct[LOG_DIRECT_MAX];
+  uint32_t ndirect;
+  bool overflow;                /* more than that: a commit is due */
+};
+
+/* What a log has for the disk that was not closed, see image-replay.c. */
+struct image_replay {
+  uint8_t *buf;
+  struct replay_item *item;
+  uint32_t nitems, space;
+};
+
+/* For a round that waits for others to join. */
+#define GATHER_TIMERS 8u
+struct gather_timer {
+  struct ring_op op;
+  struct image *img;
+  struct __kernel_timespec time;
+  bool armed;                   /* under commit_lock */
+};
+
+/* A round of commits, see image-commit.c.  Its leader owns it. */
+struct round {
+  enum {
+    ROUND_BEGIN, ROUND_LOGGED,
+    ROUND_ALONE, ROUND_RECORDS, ROUND_SYNCED, ROUND_COMMITTED, ROUND_PUNCHED,
+  } stage;
+  enum {                        /* what is to be done before the next step */
+    WANT_NOTHING,               /* but a turn of the others */
+    WANT_ALONE,                 /* no entry of the log is on its way */
+    WANT_SYNC,
+    WANT_WRITE,                 /* of buf, durably */
+    WANT_PUNCH,
+    WANT_END,
+  } want;
+  const void *buf;
+  uint64_t offset, length;
+  int error;
+  bool session;                 /* begins or ends one: always a commit */
+  bool always;                  /* a commit, though no record changed */
+  struct flight *flight;        /* free, for an entry of the log */
+  struct image_commit next;     /* the commit to be */
+  uint32_t *list, n;            /* zones, of which the first ones changed */
+  uint32_t at, nchanged;
+  struct store_io *batch;       /* whom it is for */
+  uint64_t began;               /* us */
+  struct ring *ring;            /* led on it; NULL: by a thread */
+  struct ring_op op;
+  uint32_t nbatch;              /* how many */
+  uint8_t slot[IMAGE_BLOCK] __attribute__ ((aligned (8)));
+};
+
+/* An entry of the log on its way to the disk, on a ring. */
+#define FLIGHTS_MAX 2u
+struct flight {
+  struct ring_op op;
+  struct image *img;
+  struct ring *ring;
+  int fd;                       /* of its own */
+  struct image_log_entry *entry;        /* and its data */
+  uint64_t number;
+  uint64_t offset, length;      /* in the file */
+  struct store_io *batch;       /* whom it is for */
+  uint32_t nbatch;
+  uint64_t began;               /* us */
+  bool landed;
+};
+
 struct image {
   struct store store;
   char *path;
@@ -70,13 +163,27 @@ struct image {
   uint32_t ndirty;
 
   pthread_mutex_t commit_lock;  /* protects: */
-  pthread_cond_t commit_work;
+  pthread_cond_t commit_work;   /* for the thread */
+  pthread_cond_t complete;      /* a thread gathered all it waits for */
   struct store_io *waiting, **waiting_tail;
-  bool committing;              /* somebody leads; owns image.commit */
+  uint32_t nwaiting, nexpected; /* the latter: of the round to come */
+  struct gather_timer *gathering;       /* it waits for them with that */
+  struct gather_timer timer[GATHER_TIMERS];
+  uint32_t misses;              /* in a row, doubled with each */
+  uint32_t rest;                /* so many rounds do not wait */
+  uint64_t round_us;            /* what rounds take, recent ones most */
+  bool committing;              /* somebody leads; owns commit and round */
+  uint32_t first_flight, nflights;      /* of the ring that they are */
+  bool wants_alone;             /* the leader waits until there are none */
   bool thread_started, thread_stop, thread_wake;
   pthread_t thread;
 
+  struct flight flight[FLIGHTS_MAX];
+  uint32_t next_flight;         /* the leader's, a free one */
   struct image_commit commit;   /* in force, host byte order */
+  struct round round;
+  struct image_log log;         /* the leader's */
+  struct image_replay replay;
   struct image_map map;
 };
 
@@ -102,6 +209,12 @@ void image_encode_record (uint32_t zone, const struct image_payload *p,
                           uint32_t seed, struct image_record *r);
 bool image_decode_record (const struct image_record *r, uint32_t zone,
                           uint32_t seed, struct image_payload *p);
+/* Of an entry with its items, in host byte order; data is behind it. */
+void image_encode_log (struct image_log_entry *e, const void *data,
+                       uint32_t seed);
+/* From what there are size bytes of. */
+bool image_decode_log (const void *from, uint64_t size, uint32_t seed,
+                       struct image_log_entry *e);
 bool image_is_zero (const void *p, size_t length);
 /* A zone's share of a commit's sum; 0 for a record never written. */
 uint64_t image_mix (uint32_t zone, const struct image_payload *p);
@@ -123,11 +236,15 @@ int image_pread (int fd, void *buf, size_t length, uint64_t offset);
 int image_pwrite (int fd, const void *buf, size_t length, uint64_t offset);
 int image_sync (int fd);        /* 0 or an errno */
 bool image_boot_id (uint8_t boot_id[16]);
+/* Whether nothing there outlives the machine: tmpfs. */
+bool image_forgets (int fd);
 
 /* image-space.c; the file's size never changes.  Return 0 or an errno. */
 int image_allocate (int fd, uint64_t offset, uint64_t length);
 /* Gives space back; never writes. */
 int image_punch (int fd, uint64_t offset, uint64_t length);
+void image_prep_punch (struct io_uring_sqe *sqe, int fd, uint64_t offset,
+                       uint64_t length);
 /* Zeros a range, sparsely where holes is set. */
 int image_zero (int fd, uint64_t offset, uint64_t length, bool holes);
 /* ZERO, FINISH, DISCARD or CACHE on the io's ring. */
@@ -142,6 +259,57 @@ int image_read_zones (struct image *img, struct zones *zs, bool mend,
  * lost. */
 enum image_past { IMAGE_WAS_CLOSED, IMAGE_WAS_KILLED, IMAGE_LOST_POWER };
 enum image_past image_past (const struct image *img);
+
+/* Whether a record can be a state of its zone. */
+bool image_is_possible (const struct zones *zs, uint32_t zone,
+                        const struct image_payload *p);
+
+/* image-log.c */
+void log_init (struct image *img);
+void log_free (struct image *img);
+/* Data of a conventional zone changed. */
+void log_note (struct image *img, uint32_t zone, uint64_t offset,
+               uint64_t length);
+/* Whether nothing changed since the last round. */
+bool log_is_idle (struct image *img);
+/* Forgets what log_note said; under dirty_lock. */
+void log_forget_direct (struct image *img);
+/* The zones that the log has something of change with the next commit. */
+void log_retire (struct image *img);
+/* That commit is in force. */
+void log_restart (struct image *img);
+/* Writes a part of it for the first time.  Returns 0 or an errno. */
+int log_prepare (struct image *img, bool *more);
+/* Makes an entry of all that changed. */
+enum log_verdict { LOG_NOTHING, LOG_ENTRY, LOG_COMMIT, LOG_FAILED };
+enum log_verdict log_try (struct image *img, struct flight *f, int *error);
+
+/* image-replay.c.  After a power loss: the zones as the log's entries leave
+ * them; then, their data in its place. */
+int replay_read (struct image *img, struct zones *zs, FILE *out,
+                 struct zone_error *err);
+int replay_write (struct image *img);
+void replay_free (struct image *img);
+/* A disk that is only read: what the log has of what was read. */
+void replay_patch (const struct image *img, void *buf, uint64_t offset,
+                   uint64_t length);
+
+/* image-round.c.  A round begins; round.next may then be changed, and
+ * round.session set. */
+void round_begin (struct image *img);
+/* Goes on with one whose want is fulfilled, with what errno. */
+void round_step (struct image *img, int e);
+/* All of it, waiting for what it wants.  Returns 0 or an errno, after which
+ * the image is failed. */
+int round_whole (struct image *img);
+/* From now on nobody knows what is durable. */
+void round_give_up (struct image *img);
+/* What a zone's record is to say from now on; true where it was reset. */
+bool round_snapshot (struct image *img, uint32_t zone,
+                     struct image_payload *p);
+/* Its record in force.  Returns 0 or an errno. */
+int round_read_record (struct image *img, uint32_t zone,
+                       struct image_payload *p);
 
 /* image-commit.c */
 int commit_init (struct image *img);        /* -1: no memory */
@@ -169,6 +337,9 @@ const void *image_mapped (struct store *store, uint64_t offset,
 struct image *image_open_head (const char *path, bool readonly, FILE *out,
                                unsigned *faults, struct zone_error *err);
 void image_perform (struct image *img, struct store_io *io);
+/* Its end: everything that may change data in place comes by. */
+void image_done (struct image *img, struct store_io *io, int error,
+                 uint64_t bytes);
 void image_free (struct image *img);
 
 /* image-volatile.c */

@@ -69,7 +69,7 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
 {
   struct image_superblock copy;
   uint8_t block[IMAGE_BLOCK];
-  uint32_t version, newest = 0;
+  uint32_t version, newest = 0, oldest = UINT32_MAX;
   bool seen = false, found = false;
   unsigned i;
   int r;
@@ -85,6 +85,8 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
     seen |= memcmp (block, IMAGE_MAGIC, 8) == 0;
     if (version > newest)
       newest = version;
+    if (version < oldest)
+      oldest = version;
     if (!image_decode_superblock (block, &copy)) {
       img->sb_damaged = true;
       say (out, faults, "%s: superblock copy %u is damaged\n", img->path,
@@ -102,9 +104,9 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
     return check_geometry (img->path, &img->sb, err);
   if (!seen)
     return zone_error (err, EINVAL, "%s: is not a znbd image", img->path);
-  if (newest > IMAGE_VERSION)
+  if (newest > IMAGE_VERSION && newest == oldest)
     return zone_error (err, ENOTSUP, "%s: has image format version %" PRIu32
-                       ", this znbd knows version %d: a newer znbd is "
+                       ", this znbd knows versions up to %d: a newer znbd is "
                        "needed", img->path, newest, IMAGE_VERSION);
   return zone_error (err, EINVAL, "%s: superblocks are damaged", img->path);
 }
@@ -235,10 +237,9 @@ struct walk {
   uint32_t made_zone;
 };
 
-/* Whether a record can be a state of its zone. */
-static bool
-is_possible (const struct zones *zs, uint32_t i,
-             const struct image_payload *p)
+bool
+image_is_possible (const struct zones *zs, uint32_t i,
+                   const struct image_payload *p)
 {
   const struct zone *z = &zs->zone[i];
   uint64_t capacity = zones_capacity (zs, z);
@@ -266,7 +267,7 @@ take (struct walk *w, uint32_t zone, const struct image_payload *p)
 {
   if (p->commit == 0)
     return 0;
-  if (!is_possible (w->zs, zone, p))
+  if (!image_is_possible (w->zs, zone, p))
     return zone_error (w->err, EINVAL, "%s: zone %" PRIu32 ": its record is "
                        "no possible state", w->img->path, zone);
   zones_load (w->zs, zone, p->cond, p->wp, p->flags);
@@ -395,7 +396,8 @@ reconstruct (struct walk *w)
     image_xor (&made, &w->parity);
     image_xor (&made, &w->broken[i].chosen);
     if (sum + image_mix (zone, &made) != img->commit.sum ||
-        made.commit > img->commit.number || !is_possible (w->zs, zone, &made))
+        made.commit > img->commit.number ||
+        !image_is_possible (w->zs, zone, &made))
       continue;
     say (w->out, NULL, "%s: zone %" PRIu32 ": its record is made again from "
          "the parity\n", img->path, zone);
@@ -516,7 +518,7 @@ read_volatile (struct walk *w)
       if (w->zs->zone[zone].type == ZNBD_ZONE_CONVENTIONAL ||
           w->zs->zone[zone].cond == ZNBD_COND_READ_ONLY ||
           w->zs->zone[zone].cond == ZNBD_COND_OFFLINE ||
-          !is_possible (w->zs, zone, &p)) {
+          !image_is_possible (w->zs, zone, &p)) {
         r = zone_error (w->err, EINVAL, "%s: zone %" PRIu32 ": its volatile "
                         "pointer is no possible state", img->path, zone);
         break;
@@ -557,6 +559,9 @@ image_read_zones (struct image *img, struct zones *zs, bool mend, FILE *out,
   if (!adds_up (w) && reconstruct (w) == -1)
     goto out;
   if (image_past (img) == IMAGE_WAS_KILLED && read_volatile (w) == -1)
+    goto out;
+  if (image_past (img) == IMAGE_LOST_POWER &&
+      replay_read (img, zs, out, err) == -1)
     goto out;
   /* Only now is it known that the image is not refused.  What was found may
    * be in the page cache alone, where its server died before it was synced:

@@ -63,7 +63,9 @@ map_start (struct image *img)
   void *p;
 
   m->page = sysconf (_SC_PAGESIZE);
-  if (img->sb.size > SIZE_MAX || img->sb.data_offset % m->page != 0 ||
+  /* What is only in the log is in no place of the file. */
+  if (img->replay.nitems > 0 || img->sb.size > SIZE_MAX ||
+      img->sb.data_offset % m->page != 0 ||
       !may_ask (img->fd, img->store.readonly))
     return;
   m->used = calloc (spans, sizeof *m->used);

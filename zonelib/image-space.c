@@ -113,6 +113,13 @@ image_punch (int fd, uint64_t offset, uint64_t length)
   return allocate (fd, mode_of (STEP_PUNCH), offset, length);
 }
 
+void
+image_prep_punch (struct io_uring_sqe *sqe, int fd, uint64_t offset,
+                  uint64_t length)
+{
+  io_uring_prep_fallocate (sqe, fd, mode_of (STEP_PUNCH), offset, length);
+}
+
 int
 image_zero (int fd, uint64_t offset, uint64_t length, bool holes)
 {
@@ -167,7 +174,7 @@ step_done (struct ring_op *op, int res)
   }
   if (sio->step == STEP_END) {
     map_forget (sio->img, io->offset, io->length);
-    io->done (io, error, 0);
+    image_done (sio->img, io, error, 0);
   }
   else
     submit_step (io);
@@ -203,7 +210,7 @@ image_space_submit (struct image *img, struct store_io *io)
   struct space_io *sio = (struct space_io *) &io->priv;
 
   if (io->length == 0) {
-    io->done (io, 0, 0);
+    image_done (img, io, 0, 0);
     return;
   }
   sio->op.done = step_done;

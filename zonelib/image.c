@@ -96,6 +96,39 @@ transfer (struct image *img, struct store_io *io, uint64_t *done)
 }
 
 static void
+patch_read (struct image *img, const struct store_io *io)
+{
+  uint64_t offset = io->offset;
+  unsigned i;
+
+  for (i = 0; i < io->niov; i++) {
+    replay_patch (img, io->iov[i].iov_base, offset, io->iov[i].iov_len);
+    offset += io->iov[i].iov_len;
+  }
+}
+
+void
+image_done (struct image *img, struct store_io *io, int error, uint64_t bytes)
+{
+  switch (io->op) {
+  case STORE_WRITE:
+  case STORE_ZERO:
+  case STORE_DISCARD:
+    if (io->zone < img->sb.conventional)
+      log_note (img, io->zone, io->offset - zones_start (img->zones, io->zone),
+                io->length);
+    break;
+  case STORE_READ:
+    if (img->replay.nitems > 0)
+      patch_read (img, io);
+    break;
+  default:
+    break;
+  }
+  io->done (io, error, bytes);
+}
+
+static void
 ring_done (struct ring_op *op, int res)
 {
   struct ring_io *rio = (struct ring_io *) op;
@@ -108,7 +141,7 @@ ring_done (struct ring_op *op, int res)
     r = -res;
   else if (done < io->length)
     r = transfer (rio->img, io, &done);
-  io->done (io, r, done);
+  image_done (rio->img, io, r, done);
 }
 
 static void
@@ -205,7 +238,7 @@ image_perform (struct image *img, struct store_io *io)
   case STORE_REPORT:
     break;
   }
-  io->done (io, r, done);
+  image_done (img, io, r, done);
 }
 
 #define IMAGE_BLOCK_RECORDS (IMAGE_BLOCK / sizeof (struct image_record))
@@ -278,8 +311,11 @@ static int
 image_read (struct store *store, void *buf, uint64_t length, uint64_t offset)
 {
   struct image *img = image_of (store);
+  int r = image_pread (img->fd, buf, length, img->sb.data_offset + offset);
 
-  return image_pread (img->fd, buf, length, img->sb.data_offset + offset);
+  if (img->replay.nitems > 0)
+    replay_patch (img, buf, offset, length);
+  return r;
 }
 
 /* Under the zone's lock. */
@@ -299,6 +335,7 @@ image_load (struct store *store, struct zones *zs, struct zone_error *err)
 {
   struct image *img = image_of (store);
   bool lost;
+  int r;
 
   if (image_read_zones (img, zs, !store->readonly, NULL, NULL, err) == -1)
     return -1;
@@ -308,6 +345,10 @@ image_load (struct store *store, struct zones *zs, struct zone_error *err)
       store->geometry.epoch++;
     return 0;
   }
+  r = replay_write (img);
+  if (r)
+    return zone_error (err, r, "%s: what its log has cannot be written: %s",
+                       img->path, strerror (r));
   return commit_start_session (img, lost, err);
 }
 
@@ -315,6 +356,8 @@ void
 image_free (struct image *img)
 {
   map_stop (img);
+  replay_free (img);
+  log_free (img);
   volatile_stop (img);
   commit_free (img);
   if (img->fd != -1)
@@ -389,8 +432,8 @@ image_open_head (const char *path, bool readonly, FILE *out,
   }
   img->store.ops = &image_ops;
   img->store.readonly = readonly;
-  img->fd = image_file_open (path, readonly, &img->block_device, &img->found_size,
-                             err);
+  img->fd = image_file_open (path, readonly, &img->block_device,
+                             &img->found_size, err);
   if (img->fd == -1) {
     free (img->path);
     free (img);
@@ -406,6 +449,7 @@ image_open_head (const char *path, bool readonly, FILE *out,
     return NULL;
   }
   map_init (img);
+  log_init (img);
   img->zflags = calloc (img->sb.zones, 1);
   if (commit_init (img) == -1 || img->zflags == NULL) {
     zone_error (err, ENOMEM, "%s: no memory for %" PRIu32 " zones", path,

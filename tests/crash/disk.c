@@ -24,6 +24,7 @@
 
 #include "image-internal.h"
 #include "sim.h"
+#include "version-1.h"
 #include "wraps.h"
 
 char sim_path[64];
@@ -101,6 +102,8 @@ sim_new_image (uint64_t seed)
     fprintf (stderr, "%s\n", err.text);
     abort ();
   }
+  if (sim->version_1 && !make_version_1 (sim_path))
+    abort ();
   if (fstat (file, &st) == -1 || st.st_size > FILE_MAX)
     abort ();
   sim->size = st.st_size;
@@ -132,7 +135,8 @@ is_volatile (uint32_t sector)
 static bool
 is_lost (const struct sim_op *op, uint32_t sector)
 {
-  return op->lossy && !is_volatile (sector) && (sim_mix (op->lossy ^ (uint64_t) sector << 32) & 1);
+  return op->lossy && !is_volatile (sector) &&
+    (sim_mix (op->lossy ^ (uint64_t) sector << 32) & 1);
 }
 
 /* Whether the op is still one of those of which the sector may come. */
@@ -354,26 +358,34 @@ io_fails (off_t offset)
     return false;
   if (offset < (off_t) (sim->size - ZONES * sim->zone_size))
     sim->sync_failed = true;
-  errno = sim_chance (70) ? EIO : ENOSPC;
+  /* The log does without space. */
+  errno = sim_chance (70) || offset < (off_t) (sim->size - ZONES *
+                                               sim->zone_size)
+    ? EIO : ENOSPC;
   return true;
 }
 
 int
-__wrap_fdatasync (int fd)
+sim_sync_range (uint64_t offset, uint64_t length)
 {
   uint64_t seq;
 
-  (void) fd;
-  if (!sim_is_live ())
-    return 0;
   sim_event ();
   seq = sim->seq;
   sim_event ();
   if (sync_fails (seq))
     return -1;
-  settle (seq, 0, SECTORS_MAX);
+  settle (seq, offset / IMAGE_SECTOR,
+          length ? (offset + length) / IMAGE_SECTOR : SECTORS_MAX);
   sim_event ();
   return 0;
+}
+
+int
+__wrap_fdatasync (int fd)
+{
+  (void) fd;
+  return sim_is_live () ? sim_sync_range (0, 0) : 0;
 }
 
 int
@@ -530,6 +542,14 @@ __wrap_getentropy (void *buf, size_t length)
   while (length-- > 0)
     *b++ = sim_random ();
   return 0;
+}
+
+/* The file is one of tmpfs. */
+bool
+__wrap_image_forgets (int fd)
+{
+  (void) fd;
+  return false;
 }
 
 bool

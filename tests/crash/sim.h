@@ -74,6 +74,7 @@ struct sim {
   uint64_t rng;
   uint64_t events, crash_at;    /* 0: never */
   unsigned crash_write;         /* or behind the how manieth write; 0 */
+  unsigned crash_answer;        /* or the answer of something durable; 0 */
   unsigned switching;           /* percent */
 
   /* The machine. */
@@ -82,6 +83,7 @@ struct sim {
   unsigned io_fails;            /* the same, of any other call */
   bool sync_failed;             /* or anything of a commit */
   bool erred;                   /* a request did */
+  bool version_1;               /* the image has no log */
   bool no_zero_range, no_dsync; /* what the file system lacks */
   unsigned syncs;               /* fdatasync and RWF_DSYNC so far */
 
@@ -133,6 +135,8 @@ const char *sim_peek (bool begin);
 /* A copy of the page cache, for a look. */
 const char *sim_copy (void);
 void sim_sync_all (void);
+/* Of a part of the file; of all where length is 0. */
+int sim_sync_range (uint64_t offset, uint64_t length);
 
 /* threads.c */
 void sim_live (void);

@@ -248,6 +248,33 @@ __wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex)
   return 0;
 }
 
+/* For a few turns of the others. */
+int
+__wrap_pthread_cond_timedwait (pthread_cond_t *cond, pthread_mutex_t *mutex,
+                               const struct timespec *until)
+{
+  unsigned i;
+  int r;
+
+  if (!sim_is_live ())
+    return __real_pthread_cond_timedwait (cond, mutex, until);
+  threads[self].on = cond;
+  pthread_mutex_unlock (mutex);
+  for (i = sim_below (20); i > 0 && threads[self].on; i--)
+    switch_thread ();
+  r = threads[self].on ? ETIMEDOUT : 0;
+  threads[self].on = NULL;
+  pthread_mutex_lock (mutex);
+  return r;
+}
+
+/* Microseconds, whatever the machine does. */
+uint64_t
+__wrap_debug_now (void)
+{
+  return sim_is_live () ? sim->events : __real_debug_now ();
+}
+
 int
 __wrap_pthread_cond_signal (pthread_cond_t *cond)
 {
@@ -318,6 +345,9 @@ perform (const struct io_uring_sqe *sqe)
     r = fallocate (fd, sqe->len, at, sqe->addr);
     break;
   case IORING_OP_FADVISE: r = 0; break;
+  case IORING_OP_NOP: r = 0; break;
+  case IORING_OP_TIMEOUT: return -ETIME;
+  case IORING_OP_FSYNC: r = sim_sync_range (at, sqe->len); break;
   default:
     sim_wrong ("the simulation's ring does not know operation %u",
                sqe->opcode);
