@@ -49,3 +49,40 @@ stop_nbdkit
 ok "the image is in order" znbd check "$disk"
 is "$(znbd report --json "$disk" |
       jq '[.zones[] | .wp - .start] | add')" "$wp" "with the same pointers"
+
+# Where there is no space for an image's log it does without: each flush is a
+# commit.  (None is used on tmpfs.)
+truncate -s 20M "$tmp/backing"
+mkdir "$tmp/ext4"
+if mkfs.ext4 -q -m 0 "$tmp/backing" 2>/dev/null &&
+   mount -o loop "$tmp/backing" "$tmp/ext4" 2>/dev/null; then
+  cleanup_fn umount "$tmp/ext4"
+  disk=$tmp/ext4/disk.zbd
+  znbd create --size 300M --zone-size 1M "$disk" >/dev/null
+  room=$(df --output=avail -k "$tmp/ext4" | tail -n 1)
+  fallocate -l "$((room - 2048))k" "$tmp/ext4/ballast"
+  start_nbdkit_zoned "$disk"
+  is "$(nbdsh -u "$uri" -c "
+for i in range (20):
+    h.pwrite (b'a' * 4096, i * 4096, nbd.CMD_FLAG_FUA)
+print ('written')")" written "no space for the log: writes are durable"
+  ok "and it is given back" \
+     test "$(du -k "$disk" | cut -f 1)" -lt 1024
+  kill_nbdkit
+  start_nbdkit_zoned "$disk"
+  is "$(nbdsh -u "$uri" -c "
+print (h.pread (81920, 0) == b'a' * 81920)")" True \
+     "and are there after a kill"
+  stop_nbdkit
+  rm "$tmp/ext4/ballast"
+  start_nbdkit_zoned "$disk"
+  nbdsh -u "$uri" -c "
+for i in range (20, 40):
+    h.pwrite (b'a' * 4096, i * 4096, nbd.CMD_FLAG_FUA)"
+  stop_nbdkit
+  ok "with space again there is one" \
+     test "$(du -k "$disk" | cut -f 1)" -gt 4096
+  ok "the image is in order" znbd check "$disk"
+else
+  skip "no space for the log" "no ext4 may be made and mounted here"
+fi

@@ -398,11 +398,13 @@ def outcome(build, source, test, seeds=None, only=None):
         env["ZNBD_SEEDS"] = str(seeds)
         args = [only]
     path = os.path.join(source, "tests", test)
+    make = "server",
     if "." not in test:         # a program
         path = os.path.join(build, "tests", test)
-        status, out = call("make", "-s", "-C", "tests", test, cwd=build)
-        if status != 0:
-            sys.exit("removals: %s does not build:\n%s" % (test, out[-2000:]))
+        make = "tests", test
+    status, out = call("make", "-s", "-C", *make, cwd=build)
+    if status != 0:
+        sys.exit("removals: %s does not build:\n%s" % (test, out[-2000:]))
     status, out = call(os.path.join(build, "tests", "run"), path, *args,
                        cwd=os.path.join(build, "tests"), env=env)
     return {m.group(2): m.group(1) == "ok" for m in re.finditer(

@@ -4,10 +4,10 @@ by removals.py.  In the form of its table: file below the top, text,
 replacement, test, TAP name.
 """
 
-COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE = (
+COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP = (
     "zonelib/image%s.c" % x
     for x in ("-commit", "-round", "-log", "-codec", "-replay", "-load", "",
-              "-space", "-volatile"))
+              "-space", "-volatile", "-map"))
 
 PROGRAM = "unit-powerloss"
 LOSS = PROGRAM, "power_losses_and_kills"
@@ -201,10 +201,14 @@ REMOVALS = {
         "      r->want = img->slots ? WANT_SYNC : WANT_NOTHING;\n",
         *OPENINGS),
     "image-log-unread": (
-        # Who only reads does not see what is in the log alone.
+        # Who only reads does not see what is in the log alone;
         IMAGE, "    if (img->replay.nitems > 0)\n      patch_read (img, io);\n",
         "    (void) patch_read;\n", "unit-badimage",
         "log_after_a_power_loss"),
+    "image-log-mapped": (
+        # nor who has it sent from the page cache.
+        MAP, "img->replay.nitems > 0 || ", "", "image-after-loss.py",
+        "a simple reply has the data"),
     "image-log-damaged": (
         # One that was durable is damaged, and passed over.
         REPLAY, "e.durable > number)", "0)", "unit-badimage",
