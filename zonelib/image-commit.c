@@ -95,8 +95,7 @@ deliver (struct image *img, struct store_io *io, int error, struct ring *ring)
 
   for (; io; io = next) {
     next = io->next;
-    if (io->ring != ring)
-      io->ring = NULL;          /* another thread's */
+    io->ring = ring;            /* it goes on here, wherever it came from */
     if (io->op == STORE_FLUSH || error)
       io->done (io, error, 0);
     else
@@ -301,7 +300,8 @@ disembark (struct image *img)
   while (img->nflights > 0 && img->flight[img->first_flight].landed) {
     struct flight *f = &img->flight[img->first_flight];
 
-    img->log.durable = f->number;
+    if (!img->store.failed)
+      img->log.durable = f->number;
     *tail = f->batch;
     while (*tail)
       tail = &(*tail)->next;
@@ -362,7 +362,7 @@ submit_flight (struct flight *f)
 
   io_uring_prep_fsync (sqe, f->fd, IORING_FSYNC_DATASYNC);
   sqe->off = f->offset;
-  sqe->len = f->length;
+  sqe->len = f->length - 1;     /* the last byte's */
   f->op.done = landed;
   ring_set_op (f->ring, sqe, &f->op);
 }
@@ -432,19 +432,21 @@ submit_want (struct image *img)
   struct io_uring_sqe *sqe;
   int e;
 
-  if (r->want == WANT_ALONE) {
-    if (waits_alone (img))
-      return;
-    round_step (img, 0);
-  }
   if (r->want == WANT_WRITE) {
     e = image_pwrite (img->fd, r->buf, r->length, r->offset);
-    if (e)
+    if (r->stage == ROUND_LOGGED && (e == ENOSPC || e == EDQUOT))
+      round_without_log (img);
+    else if (e)
       round_step (img, e);
     else if (r->stage == ROUND_LOGGED) {
       take_off (img);
       return;
     }
+  }
+  if (r->want == WANT_ALONE) {
+    if (waits_alone (img))
+      return;
+    round_step (img, 0);
   }
   if (r->want == WANT_END) {
     end_on_ring (img);
@@ -457,7 +459,7 @@ submit_want (struct image *img)
     io_uring_prep_fsync (sqe, img->fd, IORING_FSYNC_DATASYNC);
     if (r->want == WANT_WRITE) {
       sqe->off = r->offset;
-      sqe->len = r->length;
+      sqe->len = r->length - 1;
     }
     break;
   case WANT_PUNCH:
@@ -486,7 +488,7 @@ gather (struct image *img)
   until.tv_nsec += us * 1000;
   until.tv_sec += until.tv_nsec / 1000000000;
   until.tv_nsec %= 1000000000;
-  img->gathering = &img->timer[0];
+  img->gathering = &img->by_thread;
   while (!is_complete (img) && r == 0)
     r = pthread_cond_timedwait (&img->complete, &img->commit_lock, &until);
   gathered (img, !is_complete (img));

@@ -169,6 +169,7 @@ struct image {
   uint32_t nwaiting, nexpected; /* the latter: of the round to come */
   struct gather_timer *gathering;       /* it waits for them with that */
   struct gather_timer timer[GATHER_TIMERS];
+  struct gather_timer by_thread;        /* never armed: a thread gathers */
   uint32_t misses;              /* in a row, doubled with each */
   uint32_t rest;                /* so many rounds do not wait */
   uint64_t round_us;            /* what rounds take, recent ones most */
@@ -299,6 +300,9 @@ void replay_patch (const struct image *img, void *buf, uint64_t offset,
 void round_begin (struct image *img);
 /* Goes on with one whose want is fulfilled, with what errno. */
 void round_step (struct image *img, int e);
+/* From an entry of the log that was not written to a commit, and to those
+ * alone from then on. */
+void round_without_log (struct image *img);
 /* All of it, waiting for what it wants.  Returns 0 or an errno, after which
  * the image is failed. */
 int round_whole (struct image *img);

@@ -303,6 +303,16 @@ add_zones (struct image *img, struct image_log_entry *e,
   return r;
 }
 
+/* Whether anything of the file could not be written since it was last asked.
+ * Then what was read for an entry may be what the disk had before, for such a
+ * page is not kept.  Nothing is waited for: the first page is a superblock. */
+static bool
+has_failed (const struct image *img)
+{
+  return sync_file_range (img->fd, 0, 1, SYNC_FILE_RANGE_WAIT_BEFORE) == -1 &&
+    (errno == EIO || errno == ENOSPC || errno == EDQUOT);
+}
+
 enum log_verdict
 log_try (struct image *img, struct flight *f, int *error)
 {
@@ -343,6 +353,8 @@ log_try (struct image *img, struct flight *f, int *error)
 
     r = add (img, e, &item) ? 0 : NO_ROOM;
   }
+  if (r <= 0 && has_failed (img))
+    r = EIO;
   size = (sizeof *e + e->length + IMAGE_BLOCK - 1) / IMAGE_BLOCK *
     IMAGE_BLOCK;
   if (r > 0) {

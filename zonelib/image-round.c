@@ -240,6 +240,17 @@ say_round (const struct image *img, const struct round *r)
            img->path, r->next.number, r->nchanged, debug_now () - r->began);
 }
 
+/* An entry has no space, as where a file system copies what is written over.
+ * What it would have had is in the log's table, which a commit retires. */
+void
+round_without_log (struct image *img)
+{
+  img->log.off = true;
+  img->log.ready = false;
+  img->round.stage = ROUND_ALONE;
+  img->round.want = WANT_ALONE;
+}
+
 /* Goes on with a round whose want is fulfilled, with what errno. */
 void
 round_step (struct image *img, int e)

@@ -347,7 +347,10 @@ perform (const struct io_uring_sqe *sqe)
   case IORING_OP_FADVISE: r = 0; break;
   case IORING_OP_NOP: r = 0; break;
   case IORING_OP_TIMEOUT: return -ETIME;
-  case IORING_OP_FSYNC: r = sim_sync_range (at, sqe->len); break;
+  case IORING_OP_FSYNC:
+    /* As far as the byte at off + len. */
+    r = sim_sync_range (at, at + sqe->len > 0 ? sqe->len + 1 : 0);
+    break;
   default:
     sim_wrong ("the simulation's ring does not know operation %u",
                sqe->opcode);
