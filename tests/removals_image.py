@@ -134,7 +134,8 @@ REMOVALS = {
     "image-log-not-durable": (
         COMMIT, "  io_uring_prep_fsync (sqe, f->fd, "
         "IORING_FSYNC_DATASYNC);\n  sqe->off = f->offset;\n"
-        "  sqe->len = f->length;\n", "  io_uring_prep_nop (sqe);\n", *LOSS),
+        "  sqe->len = f->length - 1;     /* the last byte's */\n",
+        "  io_uring_prep_nop (sqe);\n", *LOSS),
     "image-log-torn": (
         # An entry is taken though its data is not all there.
         CODEC, "               le64toh (e->length), seed) != stored)",

@@ -28,6 +28,24 @@ lock (int fd, bool readonly)
   return fcntl (fd, F_OFD_SETLK, &fl);
 }
 
+/* What a killed server's ring has under way holds its lock for a little longer
+ * than the process lives. */
+#define LOCK_TRIES 100
+#define LOCK_TRY_US 10000
+
+static int
+lock_soon (int fd, bool readonly)
+{
+  int i;
+
+  for (i = 0; lock (fd, readonly) == -1; i++) {
+    if ((errno != EAGAIN && errno != EACCES) || i == LOCK_TRIES)
+      return -1;
+    usleep (LOCK_TRY_US);
+  }
+  return 0;
+}
+
 /* Opens and locks; returns the descriptor or -1. */
 int
 image_file_open (const char *path, bool readonly, bool *block_device,
@@ -60,7 +78,7 @@ image_file_open (const char *path, bool readonly, bool *block_device,
       return zone_error (err, errno, errno == EBUSY ? "%s: is in use"
                          : "%s: %s", path, strerror (errno));
   }
-  if (lock (fd, readonly) == -1) {
+  if (lock_soon (fd, readonly) == -1) {
     if (errno == EAGAIN || errno == EACCES)
       zone_error (err, EBUSY, "%s: is in use by another process", path);
     else
