@@ -42,14 +42,21 @@ add (void *opaque, uint64_t length, uint32_t flags)
 }
 
 static void
-run (enum zdisk_op op, uint64_t offset, uint64_t length)
+run_by (struct zdisk_client *c, enum zdisk_op op, uint64_t offset,
+        uint64_t length)
 {
   static uint8_t buf[4 * ZONE];
   struct zdisk_request req = {
     .op = op, .offset = offset, .length = length, .buf = buf,
   };
 
-  assert_int_equal (zdisk_run (client, &req), 0);
+  assert_int_equal (zdisk_run (c, &req), 0);
+}
+
+static void
+run (enum zdisk_op op, uint64_t offset, uint64_t length)
+{
+  run_by (client, op, offset, length);
 }
 
 /* Zones: 0 conventional, 1 empty, 2 open with 3 blocks, 3 full (finished),
@@ -160,6 +167,52 @@ merges (void **state)
   CHECK (&a, hole);
 }
 
+/* Rows of empty zones between others, from anywhere to anywhere: 0 to 2 are
+ * empty, 3 is full, 4 and 5 empty, 6 has one block, 7 is offline, 8 and 9 are
+ * empty, and so is 10, which is smaller. */
+static void
+rows (void **state)
+{
+  struct store_geometry g = STORE_GEOMETRY_DEFAULT;
+  static const uint64_t whole[][2] = {
+    { 48, 0x221 }, { 16, 0x12e }, { 32, 0x221 }, { 1, 0x122 },
+    { 15, 0x222 }, { 16, 0x02f }, { 32 + 4, 0x221 },
+  };
+  static const uint64_t inside[][2] = { { 25, 0x221 } };
+  static const uint64_t across[][2] = { { 3, 0x221 }, { 16, 0x12e },
+                                        { 17, 0x221 } };
+  static const uint64_t end[][2] = { { 3 + 16 + 3, 0x221 } };
+  static const uint64_t holes[][2] = {
+    { 48, 3 }, { 16, 0 }, { 32, 3 }, { 1, 0 }, { 15, 3 }, { 16, 0 },
+    { 32 + 4, 3 },
+  };
+  struct list l[5] = { { .n = 0 } };
+  struct zdisk_client *c;
+  struct zone_error err;
+  struct zdisk *d;
+
+  (void) state;
+  g.size = 10 * ZONE + 4 * K4;
+  g.zone_size = ZONE;
+  g.offline_zones = "7";
+  d = zdisk_new (memory_new (&g, &err), NULL, &err);
+  c = zdisk_client_new (d, false);
+  run_by (c, ZDISK_FINISH, 3 * ZONE, ZONE);
+  run_by (c, ZDISK_WRITE, 6 * ZONE, K4);
+  report_zones (d, 0, g.size, add, &l[0]);
+  report_zones (d, 2 * K4, 25 * K4, add, &l[1]);
+  report_zones (d, 2 * ZONE + 13 * K4, 36 * K4, add, &l[2]);
+  report_zones (d, 8 * ZONE + 13 * K4, 22 * K4, add, &l[3]);
+  report_allocation (d, 0, g.size, add, &l[4]);
+  zdisk_client_close (c);
+  zdisk_close (d, &err);
+  CHECK (&l[0], whole);
+  CHECK (&l[1], inside);
+  CHECK (&l[2], across);
+  CHECK (&l[3], end);
+  CHECK (&l[4], holes);
+}
+
 static void
 allocation (void **state)
 {
@@ -204,6 +257,7 @@ main (void)
     cmocka_unit_test (zones),
     cmocka_unit_test (parts),
     cmocka_unit_test (merges),
+    cmocka_unit_test (rows),
     cmocka_unit_test (allocation),
     cmocka_unit_test (geometry_name),
   };

@@ -90,7 +90,7 @@ take (struct zdisk *disk, uint32_t zone, const struct znbd_zone *info,
   struct zone *z = &disk->zones.zone[zone];
 
   zone_lock (&z->lock);
-  if (z->busy == NULL && !(z->flags & (ZONE_FAILING | ZONE_HELD)) &&
+  if (z->busy == NULL && !(zone_flags (z) & (ZONE_FAILING | ZONE_HELD)) &&
       z->written < asked) {
     uint64_t wp = z->wp;
 
@@ -134,7 +134,7 @@ let_go (struct zdisk_request *req, uint32_t zone,
   else if (!req->work.all_error && zones_all_takes (z, op))
     zones_manage (zs, zone, op);
   zones_touch (zs, zone);
-  z->flags &= ~ZONE_HELD;
+  zone_flags_drop (z, ZONE_HELD);
   queue_look_again (disk_of (req), zone, fx);
   zone_unlock (&z->lock);
 }

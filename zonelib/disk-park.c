@@ -242,7 +242,7 @@ expire_zone (struct zdisk *disk, uint32_t zone, uint64_t now,
   uint64_t timeout = disk->options.reorder_timeout;
 
   zone_lock (&z->lock);
-  if (z->busy == NULL && z->parked && !(z->flags & ZONE_HELD) &&
+  if (z->busy == NULL && z->parked && !(zone_flags (z) & ZONE_HELD) &&
       z->parked->work.moved_at + timeout <= now) {
     if (disk->options.gap_zero) {
       if (z->parked->work.parked_at + timeout <= now)

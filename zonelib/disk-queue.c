@@ -36,7 +36,7 @@ busy_append (struct zone *z, struct zdisk_request *req, enum busy_state state)
 static bool
 is_barred (const struct zone *z)
 {
-  return (z->flags & (ZONE_FAILING | ZONE_HELD)) ||
+  return (zone_flags (z) & (ZONE_FAILING | ZONE_HELD)) ||
     (z->busy && z->busy->work.state >= BUSY_QUEUED);
 }
 
@@ -90,7 +90,7 @@ issue_ready (struct zdisk *disk, struct zone *z, struct effects *fx)
   unsigned n = 0;
 
   if (req == NULL || req->work.state != BUSY_READY ||
-      (z->flags & ZONE_FAILING))
+      (zone_flags (z) & ZONE_FAILING))
     return;
   do {
     req->work.state = BUSY_FLIGHT;
@@ -189,7 +189,7 @@ pump_list (struct zdisk *disk, uint32_t zone, struct effects *fx)
   bool in_flight = false, last = prev == NULL;
 
   /* What is reserved is about to be free, or nothing is admitted. */
-  if (z->flags & (ZONE_FAILING | ZONE_HELD))
+  if (zone_flags (z) & (ZONE_FAILING | ZONE_HELD))
     return;
   while (!last) {
     req = prev->work.next;
@@ -209,7 +209,7 @@ pump_list (struct zdisk *disk, uint32_t zone, struct effects *fx)
       if (in_flight)
         return;
       if (req->work.kind == PART_HOLD) {
-        z->flags |= ZONE_HELD;
+        zone_flags_add (z, ZONE_HELD);
         busy_unlink (z, prev);
         effects_done (fx, req);
         return;
@@ -292,18 +292,18 @@ settle (struct zdisk *disk, uint32_t zone, struct effects *fx)
       return;
     }
     if (req->work.state == BUSY_FAILED)
-      z->flags |= ZONE_FAILING;
-    else if (z->flags & ZONE_FAILING)
+      zone_flags_add (z, ZONE_FAILING);
+    else if (zone_flags (z) & ZONE_FAILING)
       req->work.refusal = ZONE_REFUSED_BEHIND;
     else
       settle_one (disk, req);
     busy_unlink (z, z->busy);
     effects_done (fx, req);
   }
-  if ((z->flags & ZONE_FAILING) &&
+  if ((zone_flags (z) & ZONE_FAILING) &&
       (req == NULL || req->work.state != BUSY_FLIGHT)) {
     zones_rollback (&disk->zones, zone);
-    z->flags &= ~ZONE_FAILING;
+    zone_flags_drop (z, ZONE_FAILING);
   }
   park_moved (z);
   pump (disk, zone, fx);

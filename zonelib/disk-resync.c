@@ -16,7 +16,7 @@ queue_resync (struct zone *z, struct effects *fx)
 {
   struct zdisk_request *first = busy_first (z), *req = first;
 
-  z->flags |= ZONE_FAILING;
+  zone_flags_add (z, ZONE_FAILING);
   do {
     if (req->work.state == BUSY_FLIGHT)
       return;
@@ -129,7 +129,7 @@ queue_resync_done (struct store_io *io, int error, uint64_t bytes)
     busy_unlink (z, prev);
     effects_done (&fx, req);
   }
-  z->flags &= ~ZONE_FAILING;
+  zone_flags_drop (z, ZONE_FAILING);
   queue_look_again (disk, zone, &fx);
   zone_unlock (&z->lock);
   mirror_log (disk, line);

@@ -142,6 +142,12 @@ zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
   return count;
 }
 
+uint32_t
+zdisk_empty_run (const struct zdisk *disk, uint32_t first, uint32_t most)
+{
+  return zones_empty_run (&disk->zones, first, most);
+}
+
 uint64_t
 zdisk_data_ahead (const struct zdisk *disk, uint64_t offset)
 {

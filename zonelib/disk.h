@@ -130,6 +130,12 @@ bool zdisk_mirrors (const struct zdisk *disk);
 uint32_t zdisk_report (struct zdisk *disk, uint32_t first, uint32_t count,
                        struct znbd_zone *zones);
 
+/* How many zones from number first on, of at most so many, are empty and have
+ * nothing else to tell, see zones_empty_run: for reports, which would mostly
+ * consist of taking their locks. */
+uint32_t zdisk_empty_run (const struct zdisk *disk, uint32_t first,
+                          uint32_t most);
+
 /* How many bytes from offset on (inside the disk) are data, up to the
  * zone's pointer or its end; the rest of the zone reads as zeros.  Takes no
  * lock: for a look before a read. */

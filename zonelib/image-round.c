@@ -55,7 +55,7 @@ round_snapshot (struct image *img, uint32_t zone, struct image_payload *p)
   reset = img->zflags[zone] & ZFLAG_RESET;
   img->zflags[zone] &= ~ZFLAG_DIRTY;
   p->wp = z->wp;
-  p->flags = z->flags & (ZONE_NON_SEQ | ZONE_RESET_REC);
+  p->flags = zone_flags (z) & (ZONE_NON_SEQ | ZONE_RESET_REC);
   p->cond = image_cond (img->zones, zone, z->cond, p->wp);
   zone_unlock (&z->lock);
   return reset && p->wp == 0;

@@ -41,7 +41,8 @@ merge_add (struct merge *m, uint64_t length, uint32_t flags)
   m->length += length;
 }
 
-/* Calls one for each zone that the range touches. */
+/* Calls one for each zone that the range touches, or for a row of empty ones
+ * at once. */
 static void
 walk (struct zdisk *disk, uint64_t offset, uint64_t length, report_fn *fn,
       void *opaque,
@@ -54,9 +55,18 @@ walk (struct zdisk *disk, uint64_t offset, uint64_t length, report_fn *fn,
     .more = true,
   };
   struct znbd_zone z;
+  uint32_t n;
 
-  for (; m.left > 0 && m.more && zdisk_report (disk, i, 1, &z) == 1; i++)
+  for (; m.left > 0 && m.more && zdisk_report (disk, i, 1, &z) == 1; i++) {
+    n = z.cond == ZNBD_COND_EMPTY
+      ? zdisk_empty_run (disk, i, (m.skip + m.left - 1) / zone_size + 1) : 0;
+    if (n > 1) {
+      i += n - 1;
+      z.length = z.capacity = n * zone_size;
+      z.reset = z.non_seq = 0;
+    }
     one (&m, &z);
+  }
   merge_flush (&m);
 }
 

@@ -45,7 +45,8 @@ set_wp (struct zones *zs, uint32_t i, uint64_t to)
   atomic_store_explicit (&z->wp, to, memory_order_release);
   if (zs->store && zs->store->ops->zone_changed)
     zs->store->ops->zone_changed (zs->store, i, to, zones_cond (z),
-                                  z->flags & (ZONE_NON_SEQ | ZONE_RESET_REC));
+                                  zone_flags (z) & (ZONE_NON_SEQ |
+                                                    ZONE_RESET_REC));
 }
 
 /* A class for zones of this capacity, or -1 where there are too many. */
@@ -143,7 +144,7 @@ zones_load (struct zones *zs, uint32_t i, uint8_t cond, uint64_t wp,
   z->cond = cond;
   z->wp = wp;
   z->reserved = wp;
-  z->flags = flags;
+  atomic_store_explicit (&z->flags, flags, memory_order_relaxed);
 }
 
 int
@@ -189,7 +190,8 @@ zones_load_mirrored (struct zones *zs, uint32_t i,
   zones_load_type (zs, i, info->type);
   z->cond = info->cond;
   z->wp = z->reserved = mirrored_wp (zs, z, info);
-  z->flags = mirrored_flags (info);
+  atomic_store_explicit (&z->flags, mirrored_flags (info),
+                         memory_order_relaxed);
   return 0;
 }
 
@@ -213,8 +215,8 @@ zones_mirror (struct zones *zs, uint32_t i, const struct znbd_zone *info)
   uint64_t wp = mirrored_wp (zs, z, info);
 
   limits_move (zs, i, info->cond);
-  z->flags = (z->flags & ~(ZONE_NON_SEQ | ZONE_RESET_REC)) |
-    mirrored_flags (info);
+  zone_flags_drop (z, ZONE_NON_SEQ | ZONE_RESET_REC);
+  zone_flags_add (z, mirrored_flags (info));
   set_reserved (z, wp);
   set_wp (zs, i, wp);
 }
@@ -232,8 +234,8 @@ zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info)
   zone_lock (&z->lock);
   wp = wp_of (z);
   info->cond = zones_cond (z);
-  info->non_seq = !!(z->flags & ZONE_NON_SEQ);
-  info->reset = !!(z->flags & ZONE_RESET_REC);
+  info->non_seq = !!(zone_flags (z) & ZONE_NON_SEQ);
+  info->reset = !!(zone_flags (z) & ZONE_RESET_REC);
   zone_unlock (&z->lock);
   switch (info->cond) {
   case ZNBD_COND_EMPTY:
@@ -248,6 +250,25 @@ zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info)
       ? info->length : zones_capacity (zs, z);
     info->wp = info->start + info->length;
   }
+}
+
+uint32_t
+zones_empty_run (const struct zones *zs, uint32_t first, uint32_t most)
+{
+  const struct zone *z = &zs->zone[first];
+  uint64_t size = zs->geometry.zone_size;
+  uint32_t whole = zs->geometry.size / size, n;
+
+  if (first >= whole)
+    return 0;
+  if (most > whole - first)
+    most = whole - first;
+  for (n = 0; n < most; n++)
+    if (zones_cond (&z[n]) != ZNBD_COND_EMPTY ||
+        (zone_flags (&z[n]) & (ZONE_NON_SEQ | ZONE_RESET_REC)) ||
+        z[n].type != z->type || zones_capacity (zs, &z[n]) != size)
+      break;
+  return n;
 }
 
 enum zone_refusal
@@ -322,7 +343,7 @@ admit_preferred (struct zones *zs, uint32_t i, uint64_t offset,
   *gap = offset > reserved && !zs->mirrors ? reserved : offset;
   verdict = reserve (zs, i, offset + length, why);
   if (verdict == ZONE_ADMIT_GO && non_seq)
-    z->flags |= ZONE_NON_SEQ;
+    zone_flags_add (z, ZONE_NON_SEQ);
   return verdict;
 }
 
@@ -427,7 +448,7 @@ zones_manage_check (const struct zone *z, enum znbd_zone_op op, bool *nothing)
     *nothing = cond == ZNBD_COND_FULL;
     return ZONE_OK;
   case ZNBD_ZONE_RESET:
-    *nothing = cond == ZNBD_COND_EMPTY && !z->flags;
+    *nothing = cond == ZNBD_COND_EMPTY && !zone_flags (z);
     return ZONE_OK;
   }
   return ZONE_REFUSED_TRANSITION;
@@ -450,7 +471,7 @@ zones_manage (struct zones *zs, uint32_t i, enum znbd_zone_op op)
     set_wp (zs, i, zones_capacity (zs, z));
     return ZONE_OK;
   case ZNBD_ZONE_RESET:
-    z->flags &= ~(ZONE_NON_SEQ | ZONE_RESET_REC);
+    zone_flags_drop (z, ZONE_NON_SEQ | ZONE_RESET_REC);
     set_reserved (z, 0);
     limits_move (zs, i, ZNBD_COND_EMPTY);
     set_wp (zs, i, 0);

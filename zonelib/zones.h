@@ -34,7 +34,7 @@ struct zone {
   zone_lock_t lock;
   _Atomic uint8_t cond;         /* enum znbd_zone_cond */
   uint8_t type;                 /* enum znbd_zone_type; never changes */
-  uint8_t flags;                /* ZONE_*, under lock */
+  _Atomic uint8_t flags;        /* ZONE_*, changed under lock */
   uint8_t capacity_class;       /* index of zones.capacities */
   _Atomic uint64_t wp;          /* changed under lock */
   _Atomic uint64_t reserved;    /* changed under lock; reserved >= wp */
@@ -166,6 +166,27 @@ zones_cond (const struct zone *z)
   return atomic_load_explicit (&z->cond, memory_order_relaxed);
 }
 
+static inline unsigned
+zone_flags (const struct zone *z)
+{
+  return atomic_load_explicit (&z->flags, memory_order_relaxed);
+}
+
+/* Both with the zone's lock held. */
+static inline void
+zone_flags_add (struct zone *z, unsigned flags)
+{
+  atomic_store_explicit (&z->flags, zone_flags (z) | flags,
+                         memory_order_relaxed);
+}
+
+static inline void
+zone_flags_drop (struct zone *z, unsigned flags)
+{
+  atomic_store_explicit (&z->flags, zone_flags (z) & ~flags,
+                         memory_order_relaxed);
+}
+
 /* How far a zone's bytes are read from the store: a snapshot, no lock
  * needed.  Conventional zones: their length. */
 static inline uint64_t
@@ -178,6 +199,12 @@ zones_readable (const struct zones *zs, uint32_t i, const struct zone *z)
 
 /* One zone of a report; takes its lock. */
 void zones_get (struct zones *zs, uint32_t i, struct znbd_zone *info);
+
+/* How many zones from number first on, of at most so many, are empty ones of
+ * the same type that have nothing else to tell: no flags, and the capacity
+ * and size of a whole zone.  Takes no lock. */
+uint32_t zones_empty_run (const struct zones *zs, uint32_t first,
+                          uint32_t most);
 
 /* Everything from here on is called with the zone's lock held. */
 
