@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -333,6 +334,30 @@ listen_tcp (struct listener *l, const struct options *o,
   return l->port ? make_uri (l, o, o->address ? host : "localhost") : -1;
 }
 
+/* Binds to a port, or to any for 0.  The kernel would take any of 32 bits,
+ * and those with the highest one set are no ports in a URI to libxml2, by
+ * which libnbd parses it.  Returns 0, or -1 with errno. */
+static int
+bind_vsock (int fd, struct sockaddr_vm *addr, uint32_t port)
+{
+  unsigned i;
+
+  for (i = 0; i < 100; i++) {
+    addr->svm_port = port;
+    if (port == 0) {
+      if (getrandom (&addr->svm_port, sizeof addr->svm_port, 0) == -1)
+        return -1;
+      addr->svm_port = IPPORT_USERRESERVED +
+        addr->svm_port % (INT32_MAX - IPPORT_USERRESERVED);
+    }
+    if (bind (fd, (struct sockaddr *) addr, sizeof *addr) == 0)
+      return 0;
+    if (port != 0 || errno != EADDRINUSE)
+      return -1;
+  }
+  return -1;
+}
+
 static int
 listen_vsock (struct listener *l, const struct options *o,
               struct zone_error *err)
@@ -341,7 +366,6 @@ listen_vsock (struct listener *l, const struct options *o,
   struct sockaddr_vm addr = {
     .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY,
   };
-  socklen_t size = sizeof addr;
   int fd;
 
   if (port[strspn (port, "0123456789")])
@@ -349,13 +373,9 @@ listen_vsock (struct listener *l, const struct options *o,
                        "names", port);
   if (check_port (port, VMADDR_PORT_ANY - 1, err) == -1)
     return -1;
-  addr.svm_port = strtoul (port, NULL, 10);
-  if (addr.svm_port == 0)
-    addr.svm_port = VMADDR_PORT_ANY;
   fd = socket (AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd == -1 || bind (fd, (struct sockaddr *) &addr, sizeof addr) == -1 ||
-      listen (fd, BACKLOG) == -1 ||
-      getsockname (fd, (struct sockaddr *) &addr, &size) == -1) {
+  if (fd == -1 || bind_vsock (fd, &addr, strtoul (port, NULL, 10)) == -1 ||
+      listen (fd, BACKLOG) == -1) {
     zone_error (err, errno, "--vsock port %s: %s%s", port, strerror (errno),
                 fd == -1 ? ": load the kernel module vsock" : "");
     if (fd != -1)

@@ -90,6 +90,7 @@ else
   like "$out" '^nbd\+vsock://1:([0-9]+) [0-9]+
 znbd-server: --vsock port ([0-9]+): Address already in use$' "vsock listens"
   is "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "vsock: port 0 is any"
+  ok "... that is a port in a URI" [ "${BASH_REMATCH[1]}" -lt $((1 << 31)) ]
   if python3 -c '
 import socket
 s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
