@@ -235,7 +235,8 @@ def cut_off(server, zone, text):
               text + ": the zone is in order")
     finish.close()
     h = connect(server.uri)
-    data = bytes(h.pread(ZONE, zone))
+    data = b"".join(bytes(h.pread(ZONE // 4, zone + i * ZONE // 4))
+                    for i in range(4))
     h.shutdown()
     blocks = [data[at:at + B] for at in range(0, ZONE, B)]
     tap.equal([x for x in told if blocks[x[0] // B] != block(*x[1:])], [],
