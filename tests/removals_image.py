@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bugs for the image store, of which unit-powerloss must see each; planted
-by removals.py.  In the form of its table: file below the top, text,
+"""Bugs for the image store, each of which its test must see, unit-powerloss
+most of them; planted by removals.py.  In the form of its table: file below the top, text,
 replacement, test, TAP name.
 """
 
@@ -214,6 +214,18 @@ REMOVALS = {
         # One that was durable is damaged, and passed over.
         REPLAY, "e.durable > number)", "0)", "unit-badimage",
         "damaged_log"),
+    "image-log-of-gone-pages": (
+        # What the disk had before goes into an entry as if it were new.
+        LOG, "  if (r <= 0 && has_failed (img))\n    r = EIO;\n",
+        "  (void) has_failed;\n", "unit-log", "page_that_is_gone"),
+    "image-log-without-space": (
+        COMMIT, "(e == ENOSPC || e == EDQUOT)", "0", "unit-log",
+        "log_without_space"),
+    "image-log-two-leaders": (
+        # A late timer takes a thread's round for its own.
+        COMMIT, "  img->gathering = &img->by_thread;\n",
+        "  img->gathering = &img->timer[0];\n", "unit-log",
+        "timer_that_is_late"),
 }
 
 # Bugs that few seeds of the short form meet, or none: so many are tried.
