@@ -9,7 +9,6 @@ see speed.py.
 """
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -23,7 +22,8 @@ import time
 import figures
 import plot
 import servers
-from compare import Case, K, fio, load, measure, raw, pin, spread
+from compare import (Case, K, add_options, check_positive, choose, fio, load,
+                     measure, pin, raw, spread, write_json)
 from wanted import (Row, ceiling, cpu, fair, latency, print_figures,
                     print_rows, rate)
 
@@ -242,13 +242,9 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--parts", default=",".join(parts),
                    help="(default: %(default)s)")
-    p.add_argument("--cases", default="", metavar="REGEX",
-                   help="those whose name matches")
     p.add_argument("--servers", default=",".join(names),
                    help="(default: %(default)s)")
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--seconds", type=float, default=0.4,
-                   help="of a run (default: 0.4)")
+    add_options(p, 5, 0.4)
     p.add_argument("--mib", type=int, default=1024,
                    help="of each server's disk (default: 1024)")
     p.add_argument("--zones", type=int, default=100000,
@@ -267,23 +263,17 @@ def parse():
     p.add_argument("--svg", metavar="FILE", default="bench.svg",
                    help="the plot (default: %(default)s)")
     args = p.parse_args()
-    for given, known, what in ((args.parts, parts, "part"),
-                               (args.servers, names, "server")):
-        for name in given.split(","):
-            if name not in known:
-                p.error("there is no %s %s; there are %s" % (
-                    what, name, ", ".join(known)))
-    args.parts = args.parts.split(",")
-    args.servers = args.servers.split(",")
+    args.parts = choose(p, args.parts, parts, "part")
+    args.servers = choose(p, args.servers, names, "server")
+    check_positive(p, args)
     try:
         args.pinned = {int(c) for c in args.cpus.split(",")}
         pin(args.pinned)
     except (ValueError, OSError) as e:
         p.error("--cpus %s: %s" % (args.cpus, e))
-    if args.rounds < 1 or args.seconds <= 0 or args.zones < 100 or \
-            args.mib < 64 or args.mib % 32:
-        p.error("--rounds and --seconds are to be positive, --zones at "
-                "least 100, --mib at least 64 and a multiple of 32")
+    if args.zones < 100 or args.mib < 64 or args.mib % 32:
+        p.error("--zones is to be at least 100, --mib at least 64 and a "
+                "multiple of 32")
     args.build = os.environ.get("abs_top_builddir", os.getcwd())
     return args
 
@@ -341,12 +331,10 @@ def main():
         counts[True], counts[False], counts[None], time.time() - since))
 
     about["load_after"] = os.getloadavg()[0]
-    with open(args.json, "w") as f:
-        json.dump({"machine": about, "rounds": args.rounds,
-                   "seconds": args.seconds, "results": all_raw,
-                   "figures": raw_figures,
-                   "met": {str(k): v for k, v in counts.items()}}, f,
-                  indent=1)
+    write_json(args.json, {
+        "machine": about, "rounds": args.rounds, "seconds": args.seconds,
+        "results": all_raw, "figures": raw_figures,
+        "met": {str(k): v for k, v in counts.items()}})
     with open(args.svg, "w") as f:
         f.write(plot.svg(results_of, about))
     print("each single result: %s; plot: %s" % (args.json, args.svg))

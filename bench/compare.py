@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Cases, the clients that run them, and rounds over servers.
+"""Cases, the clients that run them, and rounds over servers; the options
+that all comparisons have.
 
 The servers all run throughout; each round takes the cases in turn, and
 each case the servers in turn, so that whatever else the machine does
@@ -11,6 +12,7 @@ libnbd, which is what everyday clients are like.
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -127,18 +129,25 @@ def run_case(server, case, client, seconds):
     return result
 
 
+def each_round(rounds):
+    """The number of each round, which is said when it is over."""
+    for n in range(rounds):
+        yield n
+        print("round %d of %d" % (n + 1, rounds), file=sys.stderr,
+              flush=True)
+
+
 def measure(running, cases, client, rounds, seconds, serves=None):
     """{(case, server's name): [Result]}.  serves(case, server) says whether
     a case is for a server."""
     results = {}
-    for n in range(rounds):
+    for _ in each_round(rounds):
         for case in cases:
             for server in running:
                 if serves and not serves(case, server):
                     continue
                 results.setdefault((case, server.name), []).append(
                     run_case(server, case, client, seconds))
-        print("round %d of %d" % (n + 1, rounds), file=sys.stderr)
     return results
 
 
@@ -166,6 +175,46 @@ def spread_of(values, show=short):
 
 def spread(results, key):
     return spread_of([getattr(r, key) for r in results])
+
+
+def add_options(p, rounds, seconds, what="of a run"):
+    """Those of an argument parser that all comparisons have."""
+    p.add_argument("--rounds", type=int, default=rounds,
+                   help="(default: %(default)s)")
+    p.add_argument("--seconds", type=float, default=seconds,
+                   help=what + " (default: %(default)s)")
+    p.add_argument("--cases", default="", metavar="REGEX",
+                   help="those whose name matches")
+
+
+def choose(p, given, known, what):
+    """What is named, with commas between, of known: a list of names."""
+    names = given.split(",")
+    for name in names:
+        if name not in known:
+            p.error("there is no %s %s; there are %s" % (
+                what, name, ", ".join(known)))
+    return names
+
+
+def choose_cases(p, regex, cases):
+    chosen = [c for c in cases if re.search(regex, c.name)]
+    if not chosen:
+        p.error("--cases %s matches none of:\n%s" % (
+            regex, "\n".join(c.name for c in cases)))
+    return chosen
+
+
+def check_positive(p, args, *names):
+    """That these options are, and those of add_options."""
+    for name in ("rounds", "seconds") + names:
+        if getattr(args, name) <= 0:
+            p.error("--%s is to be positive" % name.replace("_", "-"))
+
+
+def write_json(path, results):
+    with open(path, "w") as f:
+        json.dump(results, f, indent=1)
 
 
 def pin(cpus):

@@ -15,16 +15,15 @@ is.
 """
 
 import argparse
-import json
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 
 import servers
-from compare import CLIENTS, Case, K, measure, median, raw, spread
+from compare import (CLIENTS, Case, K, add_options, check_positive, choose,
+                     choose_cases, measure, median, raw, spread, write_json)
 
 CASES = [
     Case("read", 4 * K, 1),
@@ -70,15 +69,11 @@ def table(results, running, cases, peer):
 def parse():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [s.name for s in servers.ALL]
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--seconds", type=float, default=0.5,
-                   help="of a run (default: 0.5)")
+    add_options(p, 5, 0.5)
     p.add_argument("--servers", default=",".join(names),
                    help="which to compare (default: %(default)s)")
     p.add_argument("--peer", default="nbdkit-file",
                    help="to which ratios are (default: %(default)s)")
-    p.add_argument("--cases", default="", metavar="REGEX",
-                   help="those whose name matches")
     p.add_argument("--folder", default="/dev/shm",
                    help="where the disks are (default: /dev/shm)")
     p.add_argument("--tcp", action="store_true",
@@ -95,24 +90,18 @@ def parse():
                    help="write each single result there")
     args = p.parse_args()
     classes = {s.name: s for s in servers.ALL}
-    for name in args.servers.split(","):
-        if name not in classes:
-            p.error("there is no server %s; there are %s" % (
-                name, ", ".join(names)))
-    if args.peer not in args.servers.split(",") + (
-            ["znbd-other"] if args.against else []):
+    chosen = choose(p, args.servers, names, "server")
+    check_positive(p, args)
+    if args.peer not in chosen + (["znbd-other"] if args.against else []):
         p.error("--peer %s is not among --servers" % args.peer)
     if args.tls and args.client == "fio":
         p.error("--tls is nbd-load's alone")
-    args.classes = [classes[n] for n in args.servers.split(",")]
+    args.classes = [classes[n] for n in chosen]
     if args.against:
         servers.ZnbdOther.program = args.against
         args.classes.append(servers.ZnbdOther)
-    args.chosen = [c for c in (DURABLE if args.durable else CASES)
-                   if re.search(args.cases, c.name)]
-    if not args.chosen:
-        p.error("--cases %s matches none of:\n%s" % (
-            args.cases, "\n".join(c.name for c in CASES + DURABLE)))
+    args.chosen = choose_cases(p, args.cases,
+                               DURABLE if args.durable else CASES)
     return args
 
 
@@ -136,10 +125,9 @@ def main():
     peer = next(s for s in running if s.name == args.peer)
     table(results, running, args.chosen, peer)
     if args.json:
-        with open(args.json, "w") as f:
-            json.dump({"processors": os.cpu_count(),
-                       "seconds": args.seconds, "results": raw(results)}, f,
-                      indent=1)
+        write_json(args.json, {"processors": os.cpu_count(),
+                               "seconds": args.seconds,
+                               "results": raw(results)})
 
 
 main()

@@ -20,13 +20,13 @@ machine, and in it itself.
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 
 import vm_disks
-from compare import Case, K, spread_of
+from compare import (Case, K, add_options, check_positive, choose,
+                     choose_cases, each_round, spread_of, write_json)
 
 RESULTS = "#results "           # begins the guest's line for --json
 
@@ -37,7 +37,7 @@ CASES = [Case(op, bs, depth) for op in ("write", "read")
 def measure(disk, ways, cases, args):
     """{(case, way): [requests a second...]} and the clients' words."""
     results, raw = {}, []
-    for n in range(args.rounds):
+    for n in each_round(args.rounds):
         for case in cases:
             for i in range(len(ways)):
                 way = ways[(i + n) % len(ways)]
@@ -55,8 +55,6 @@ def measure(disk, ways, cases, args):
                 raw.append({"round": n, "case": case.name, "way": way.name,
                             "requests_per_second": rate,
                             "requests": requests, "result": said})
-        print("round %d of %d" % (n + 1, args.rounds), file=sys.stderr,
-              flush=True)
     return results, raw
 
 
@@ -82,10 +80,8 @@ def parse():
         prog="vm.py", description=__doc__.splitlines()[0],
         epilog="Ways: %s." % "; ".join(
             "%s (%s)" % (w.name, w.title) for w in vm_disks.ALL))
-    p.add_argument("--rounds", type=int, default=9)
-    p.add_argument("--seconds", type=float, default=1,
-                   help="of a case that reads (default: 1); writes take what "
-                   "all zones take")
+    add_options(p, 9, 1, "of a case that reads; writes take what all zones "
+                "take")
     p.add_argument("--zones", type=int, default=32,
                    help="of the disk (default: 32)")
     p.add_argument("--zone-size", type=int, default=1, metavar="MIB",
@@ -94,8 +90,6 @@ def parse():
                    help="which to compare (default: %(default)s)")
     p.add_argument("--peer", default="nvmet",
                    help="to which ratios are (default: %(default)s)")
-    p.add_argument("--cases", default="", metavar="REGEX",
-                   help="those whose name matches")
     p.add_argument("--against", metavar="PROGRAM",
                    help="another znbd-server, as one more way (znbd-other)")
     p.add_argument("--null-blk", default="", metavar="KEY=VALUE,...",
@@ -110,11 +104,7 @@ def parse():
     p.add_argument("--json", metavar="FILE", help="every single result")
     args = p.parse_args()
     classes = {w.name: w for w in vm_disks.ALL}
-    names = args.ways.split(",")
-    for name in names:
-        if name not in classes:
-            p.error("there is no way %s, but %s" % (name,
-                                                    ", ".join(classes)))
+    names = choose(p, args.ways, classes, "way")
     if args.against:
         vm_disks.ZnbdOther.program = os.path.realpath(args.against)
         if not os.access(args.against, os.X_OK):
@@ -125,14 +115,11 @@ def parse():
         p.error("znbd-other wants --against")
     if args.peer not in names:
         p.error("--peer %s is not among --ways" % args.peer)
-    if args.rounds < 1 or args.seconds <= 0 or args.zones < 2 or \
-       args.zone_size < 1 or args.cpus < 1 or args.limit < 1:
-        p.error("there is nothing to measure")
+    check_positive(p, args, "zone_size", "cpus", "limit")
+    if args.zones < 2:
+        p.error("--zones is to be at least 2")
     args.classes = [classes[name] for name in names]
-    args.chosen = [c for c in CASES if re.search(args.cases, c.name)]
-    if not args.chosen:
-        p.error("--cases %s matches none of:\n%s" % (
-            args.cases, "\n".join(c.name for c in CASES)))
+    args.chosen = choose_cases(p, args.cases, CASES)
     return args
 
 
@@ -147,8 +134,7 @@ def start_machine(args, build):
     for line in guest.stdout:
         if line.startswith(RESULTS):
             if args.json:
-                with open(args.json, "w") as f:
-                    json.dump(json.loads(line[len(RESULTS):]), f, indent=1)
+                write_json(args.json, json.loads(line[len(RESULTS):]))
         else:
             sys.stdout.write(line)
             sys.stdout.flush()
