@@ -330,6 +330,9 @@ lib_command_wait (struct lib_command *cmd)
 
   while (!cmd->done)
     (void) wait_once (disk, NULL);
+  /* Others were done meanwhile, and what told of them was read here. */
+  if (disk->ready)
+    wake (disk);
   if (cmd->error)
     return lib_error (cmd->error, "%s", cmd->text);
   return cmd->result;

@@ -169,6 +169,36 @@ many (void **state)
   free (b);
 }
 
+/* What is done while another call waits is told by the file descriptor. */
+static void
+call_between (void **state)
+{
+  enum { N = 7 };
+  struct block *b = make_blocks (N);
+  struct znbd_zone zone;
+  struct server s;
+  struct znbd_disk *disk;
+  struct pollfd fd = { .events = POLLIN };
+  unsigned i;
+
+  (void) state;
+  START_SERVER (&s, "znbd-server", DISK);
+  disk = connect_to (&s);
+  for (i = 0; i < N; ++i)
+    assert_true (append (disk, 4, &b[i]) > 0);
+  do
+    assert_int_equal (znbd_report (disk, 4, 1, &zone), 1);
+  while (znbd_aio_in_flight (disk) > 0);
+  assert_int_equal (znbd_report (disk, 4, 1, &zone), 1);
+  fd.fd = znbd_aio_get_fd (disk);
+  assert_int_equal (poll (&fd, 1, 0), 1);
+  assert_int_equal (znbd_aio_poll (disk, 0), 1);
+  check_blocks (disk, b, N);
+  znbd_close (disk);
+  stop (&s);
+  free (b);
+}
+
 /* More in flight to one zone than it has tags, until it is full. */
 static void
 to_the_end (void **state)
@@ -518,6 +548,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (many),
+    cmocka_unit_test (call_between),
     cmocka_unit_test (to_the_end),
     cmocka_unit_test (event_loop),
     cmocka_unit_test (threads),
