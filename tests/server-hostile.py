@@ -235,7 +235,7 @@ def floods():
         for i in range(count))
     a.s.setblocking(False)
     sent = 0
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while sent < len(request) and time.monotonic() < end:
         try:
             sent += a.s.send(request[sent:sent + (1 << 20)])
