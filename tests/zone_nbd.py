@@ -6,7 +6,7 @@ Requests go out one at a time, but over several connections in turn.
 
 A walk's script says in a subclass of Served how its server is started and
 what else it can be asked, and calls main.  ZNBD_SEED=N walks another way,
-ZNBD_LONG=1 twenty times as far.  Needs zones-driver, which makes the
+ZNBD_LONG=1 thirty times as far.  Needs zones-driver, which makes the
 images.
 """
 
@@ -24,7 +24,7 @@ from zone_walk import DISKS, Chooser, shorten, show
 
 SEED = int(os.environ.get("ZNBD_SEED", "20261123"))
 # On each disk.  Sanitizers look at the same code, several times as slowly.
-OPS = 40000 if long else 700 if os.environ.get("ZNBD_SANITIZER") else 2000
+OPS = 40000 if long else 400 if os.environ.get("ZNBD_SANITIZER") else 1200
 
 HEADER, RECORD = 4096, 64
 FUA, MAY_TRIM = 1, 2            # as in zones-driver's commands
