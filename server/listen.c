@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -162,13 +163,68 @@ remove_stale (const struct sockaddr_un *addr)
   close (fd);
 }
 
+/* Several servers that find the same stale socket take turns: else one would
+ * remove what another has just made in its place.  A folder that cannot be
+ * locked, or that somebody else has locked for longer, is used all the same.
+ * Returns a descriptor that holds the lock, or -1. */
+#define FOLDER_TRIES 100
+#define FOLDER_TRY_US 10000
+
+static int
+lock_folder (const char *path)
+{
+  char *copy = strdup (path), *slash = copy ? strrchr (copy, '/') : NULL;
+  int fd = -1, i;
+
+  if (slash) {
+    slash[1] = '\0';
+    fd = open (copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  }
+  free (copy);
+  for (i = 0; fd != -1 && flock (fd, LOCK_EX | LOCK_NB) == -1; i++) {
+    if (errno != EWOULDBLOCK || i == FOLDER_TRIES) {
+      close (fd);
+      return -1;
+    }
+    usleep (FOLDER_TRY_US);
+  }
+  return fd;
+}
+
+/* Binds and listens; returns the socket, or -1 with the error. */
+static int
+bind_unix (struct listener *l, const struct sockaddr_un *addr,
+           struct zone_error *err)
+{
+  const char *path = addr->sun_path;
+  struct stat st;
+  int fd;
+
+  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd != -1 &&
+      bind (fd, (const struct sockaddr *) addr, sizeof *addr) == 0 &&
+      listen (fd, BACKLOG) == 0 && lstat (path, &st) == 0) {
+    l->unix_dev = st.st_dev;
+    l->unix_ino = st.st_ino;
+    return fd;
+  }
+  if (errno == EADDRINUSE && lstat (path, &st) == 0 && !S_ISSOCK (st.st_mode))
+    zone_error (err, EADDRINUSE, "%s: there is a file that is no socket, and "
+                "it is not replaced", path);
+  else
+    zone_error (err, errno, "%s: %s", path, strerror (errno));
+  if (fd != -1)
+    close (fd);
+  return -1;
+}
+
 static int
 listen_unix (struct listener *l, const struct options *o,
              struct zone_error *err)
 {
   struct sockaddr_un addr = { .sun_family = AF_UNIX };
   char folder[] = "/tmp/znbd-XXXXXX", *path = NULL;
-  int fd;
+  int fd, locked;
 
   if (strcmp (o->unix_path, "-") == 0) {
     if (mkdtemp (folder) == NULL)
@@ -188,14 +244,12 @@ listen_unix (struct listener *l, const struct options *o,
     return -1;
   }
   strcpy (addr.sun_path, path);
+  locked = lock_folder (path);
   remove_stale (&addr);
-  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd == -1 ||
-      bind (fd, (struct sockaddr *) &addr, sizeof addr) == -1 ||
-      listen (fd, BACKLOG) == -1) {
-    zone_error (err, errno, "%s: %s", path, strerror (errno));
-    if (fd != -1)
-      close (fd);
+  fd = bind_unix (l, &addr, err);
+  if (locked != -1)
+    close (locked);
+  if (fd == -1) {
     free (path);
     return -1;
   }
@@ -468,16 +522,29 @@ listener_accept (int fd)
   return r;
 }
 
+/* Somebody may have removed the socket, and another server made its own. */
+static void
+remove_socket (const struct listener *l)
+{
+  struct stat st;
+
+  if (lstat (l->unix_path, &st) == 0 &&
+      (st.st_dev != l->unix_dev || st.st_ino != l->unix_ino))
+    log_verbose ("%s: is another server's by now", l->unix_path);
+  /* After --user that may be refused, and the next server does it. */
+  else if (unlink (l->unix_path) == -1)
+    log_verbose ("%s: %s", l->unix_path, strerror (errno));
+}
+
 void
 listener_close (struct listener *l)
 {
   unsigned i;
 
+  if (l->unix_path)
+    remove_socket (l);
   for (i = 0; i < l->n; i++)
     close (l->fds[i]);
-  /* After --user that may be refused, and the next server does it. */
-  if (l->unix_path && unlink (l->unix_path) == -1)
-    log_verbose ("%s: %s", l->unix_path, strerror (errno));
   if (l->folder)
     rmdir (l->folder);
   free (l->unix_path);

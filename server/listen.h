@@ -4,6 +4,8 @@
 #ifndef SERVER_LISTEN_H
 #define SERVER_LISTEN_H
 
+#include <sys/types.h>
+
 #include "error.h"
 #include "options.h"
 
@@ -14,6 +16,8 @@ struct listener {
   unsigned n;
   bool activated;               /* sockets came with the process */
   char *unix_path;              /* to be removed in the end, or NULL */
+  dev_t unix_dev;               /* which file that is, */
+  ino_t unix_ino;               /* while nobody has put another one there */
   char *folder;                 /* of a temporary socket, or NULL */
   bool vsock;
   char *port;                   /* as a number, where it has one */

@@ -111,7 +111,7 @@ fi
 # ---- Unix sockets -----------------------------------------------------
 
 echo precious >file
-wrong 'file: Address already in use' -U file "$disk"
+wrong 'file: there is a file that is no socket' -U file "$disk"
 is "$(cat file)" precious "a file in place of the socket is left alone"
 # shellcheck disable=SC2016
 serve -U sock "$disk" --run '
@@ -120,6 +120,33 @@ like "$out" "sock: Address already in use
 $size
 sock$" "a socket that is listened on is left to its server"
 is "$(ls sock 2>/dev/null)" "" "the socket goes at the end"
+# shellcheck disable=SC2016
+serve -U sock "$disk" --run '
+  rm sock; znbd-server -U sock -P other '"$disk"
+is "$(nbdinfo --size "nbd+unix:///?socket=$tmp/sock")" "$size" \
+   "another server's socket in its place does not"
+kill "$(cat other)"
+# Several servers that find a socket whose server was killed take turns, by a
+# lock of the folder, for a second at most.
+mkdir turns
+python3 -c '
+import fcntl, os, socket, subprocess, sys, time
+socket.socket(socket.AF_UNIX).bind("turns/sock")
+folder = os.open("turns", os.O_RDONLY)
+fcntl.flock(folder, fcntl.LOCK_EX)
+for i in range(20):
+    begin = time.monotonic()
+    server = subprocess.Popen(sys.argv[1:])
+    time.sleep(0.3)
+    waits = server.poll() is None and os.path.exists("turns/sock")
+    soon = time.monotonic() - begin < 0.9
+    served = server.wait() == 0
+    if soon:
+        break
+    socket.socket(socket.AF_UNIX).bind("turns/sock")
+print(waits, served, os.path.exists("turns/sock"))
+' znbd-server -U turns/sock "$disk" --run true >out
+is "$(cat out)" "True True False" "servers take turns at a stale socket"
 # Its server has as many connections waiting as may be.
 python3 -c '
 import socket, subprocess, sys
