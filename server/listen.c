@@ -3,6 +3,7 @@
 
 #include <config.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -35,18 +36,24 @@ static int
 activated (struct listener *l, struct zone_error *err)
 {
   const char *pid = getenv ("LISTEN_PID"), *fds = getenv ("LISTEN_FDS");
-  int n, i, on;
+  int i, on;
   socklen_t size = sizeof on;
+  long n;
+  char *end;
+  bool bad;
 
   if (pid == NULL || fds == NULL || strtol (pid, NULL, 10) != getpid ())
     return 0;
-  n = strtol (fds, NULL, 10);
+  n = strtol (fds, &end, 10);
+  bad = !isdigit ((unsigned char) *fds) || *end || n < 1 || n > LISTEN_MAX;
+  if (bad)
+    zone_error (err, EINVAL, "LISTEN_FDS is \"%s\": from 1 to %d sockets can "
+                "be taken over", fds, LISTEN_MAX);
   unsetenv ("LISTEN_PID");
   unsetenv ("LISTEN_FDS");
   unsetenv ("LISTEN_FDNAMES");
-  if (n < 1 || n > LISTEN_MAX)
-    return zone_error (err, EINVAL, "LISTEN_FDS is %d: from 1 to %d sockets "
-                       "can be taken over", n, LISTEN_MAX);
+  if (bad)
+    return -1;
   for (i = 0; i < n; i++) {
     int fd = FIRST_ACTIVATED + i;
 
@@ -258,12 +265,17 @@ listen_unix (struct listener *l, const struct options *o,
   return make_uri (l, o, NULL);
 }
 
-/* getaddrinfo takes a number that is too large for one that is not. */
+/* getaddrinfo takes a number that is too large, or has a space in front, for
+ * another one.  A service's name has a letter in it. */
 static int
 check_port (const char *port, unsigned long max, struct zone_error *err)
 {
-  if (port[strspn (port, "0123456789")] == '\0' &&
-      (*port == '\0' || strlen (port) > 10 || strtoul (port, NULL, 10) > max))
+  const char *p = port;
+
+  while (*p && !isalpha ((unsigned char) *p))
+    p++;
+  if (*p == '\0' && (port[strspn (port, "0123456789")] ||
+                     strlen (port) > 10 || strtoul (port, NULL, 10) > max))
     return zone_error (err, EINVAL, "--port %s is not a number from 0 to %lu",
                        port, max);
   return 0;
@@ -364,6 +376,9 @@ listen_tcp (struct listener *l, const struct options *o,
   if (check_port (port, 65535, err) == -1)
     return -1;
   r = getaddrinfo (o->address, port, &hints, &list);
+  if (r == EAI_SERVICE)
+    return zone_error (err, EINVAL, "--port %s: there is no service of that "
+                       "name", port);
   if (r)
     return zone_error (err, EINVAL, "%s port %s: %s",
                        o->address ? o->address : "*", port,

@@ -222,6 +222,8 @@ check_together (const struct options *o)
          o->port ? "port" : o->address ? "ipaddr" : "vsock");
   if (o->vsock && o->address)
     die ("--vsock and --ipaddr exclude each other");
+  if (o->unix_path && strcmp (o->unix_path, "-") == 0 && o->run == NULL)
+    die ("--unix - is for --run: nobody else would know where the socket is");
 }
 
 static void
@@ -247,6 +249,20 @@ parse_log (const char *value)
   if (strcmp (value, "null") != 0)
     die ("--log %s is neither stderr nor syslog nor null", value);
   return LOG_TO_NULL;
+}
+
+/* Such as of a script's variable that was not set.  An export may have no
+ * name, and a command may do nothing. */
+static void
+check_argument (int c)
+{
+  const struct option *o;
+
+  if (optarg == NULL || *optarg || c == ':' || c == 'e' || c == OPT_RUN)
+    return;
+  for (o = long_options; o->name; o++)
+    if (o->val == c)
+      die ("--%s has an empty argument", o->name);
 }
 
 /* One of each: the last one alone would be a surprise. */
@@ -319,7 +335,8 @@ options_parse (int argc, char *argv[], struct options *o)
   o->threads = cpus > 0 && cpus < 1024 ? cpus : 1;
   opterr = 0;
   while ((c = getopt_long (argc, argv, ":U:p:i:e:rfP:t:u:g:D:vV", long_options,
-                           NULL)) != -1)
+                           NULL)) != -1) {
+    check_argument (c);
     switch (c) {
     case 'U': o->unix_path = only ("unix", o->unix_path, optarg); break;
     case 'p': o->port = only ("port", o->port, optarg); break;
@@ -374,6 +391,7 @@ options_parse (int argc, char *argv[], struct options *o)
     default:
       die ("unknown option %s, see --help", argv[optind - 1]);
     }
+  }
   if (nbdkit)
     parse_nbdkit (argv + optind, argc - optind, o);
   else if (argc - optind != 1)

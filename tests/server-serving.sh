@@ -66,10 +66,16 @@ znbd-server: 127.0.0.1 port $port: Address already in use
 1 $port" "a port that is in use"
 wrong '192.0.2.1 port 10809: Cannot assign' -i 192.0.2.1 "$disk"
 wrong 'no.such.host.invalid port 10809: ' -i no.such.host.invalid "$disk"
-for port in 65536 99999999999 ''; do
+for port in 65536 99999999999 -1 ' 5' '5 '; do
   wrong 'not a number from 0 to 65535' -p "$port" "$disk"
 done
-wrong 'port nonesuch: ' -p nonesuch "$disk"
+wrong '--port nonesuch: there is no service' -p nonesuch "$disk"
+wrong '--port 0x10: there is no service' -p 0x10 "$disk"
+for option in unix port ipaddr tls-certificates tls-psk pidfile user group \
+              threads log; do
+  wrong "--$option has an empty argument" --$option= "$disk"
+done
+wrong '--unix - is for --run' -U - "$disk"
 wrong 'exportname is not UTF-8 from its byte 2 on' -e $'a\xff' "$disk"
 wrong '-ipaddr ::1 and --ipaddr ::2: give one' -i ::1 -i ::2 "$disk"
 wrong 'exclude each other' -U x -i ::1 "$disk"

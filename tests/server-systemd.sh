@@ -169,7 +169,7 @@ like "$(cat journal)" '^<6>connection [0-9]+: ' "the journal gets priorities"
 run bash -c 'LISTEN_PID=$$ LISTEN_FDS=1 exec znbd-server '"$disk"' 3</dev/null'
 like "$out" '^znbd-server: descriptor 3 of LISTEN_FDS is no listening socket$' \
      "a descriptor that is no socket"
-for n in 0 65 x -1; do
+for n in 0 65 x -1 "" 1x 4294967297; do
   run bash -c "LISTEN_PID=\$\$ LISTEN_FDS=$n exec znbd-server $disk"
   like "$out" '^znbd-server: LISTEN_FDS is .*from 1 to 64 sockets' \
        "LISTEN_FDS=$n"
