@@ -207,7 +207,10 @@ static void
 foreign_and_newer (void **state)
 {
   uint8_t block[IMAGE_BLOCK] = { 0 };
+  size_t said_size;
   struct stat st;
+  char *said;
+  FILE *out;
   int fd, i;
 
   (void) state;
@@ -235,6 +238,11 @@ foreign_and_newer (void **state)
   assert_int_equal (err.num, ENOTSUP);
   assert_non_null (strstr (err.text, "version 3"));
   assert_non_null (strstr (err.text, "newer"));
+  out = open_memstream (&said, &said_size);
+  assert_int_equal (image_check (path, false, out, &err), -1);
+  fclose (out);
+  assert_string_equal (said, "");       /* not that it is damaged */
+  free (said);
   /* Damage, and no older version. */
   for (i = 0; i < IMAGE_SUPERBLOCKS; i++)
     overwrite_byte (path, i * IMAGE_BLOCK + 8, (IMAGE_VERSION + 1) ^ 1);

@@ -70,11 +70,10 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
   struct image_superblock copy;
   uint8_t block[IMAGE_BLOCK];
   uint32_t version, newest = 0, oldest = UINT32_MAX;
-  bool seen = false, found = false;
+  bool seen = false, found = false, damaged[IMAGE_SUPERBLOCKS] = { false };
   unsigned i;
   int r;
 
-  img->sb_damaged = false;
   for (i = 0; i < IMAGE_SUPERBLOCKS; i++) {
     if (img->found_size < (i + 1) * IMAGE_BLOCK)
       break;
@@ -87,11 +86,8 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
       newest = version;
     if (version < oldest)
       oldest = version;
-    if (!image_decode_superblock (block, &copy)) {
-      img->sb_damaged = true;
-      say (out, faults, "%s: superblock copy %u is damaged\n", img->path,
-           i + 1);
-    }
+    if (!image_decode_superblock (block, &copy))
+      damaged[i] = true;
     else if (!found) {
       img->sb = copy;
       found = true;
@@ -100,14 +96,21 @@ read_superblock (struct image *img, FILE *out, unsigned *faults,
       return zone_error (err, EINVAL, "%s: its two superblocks are of "
                          "different images", img->path);
   }
-  if (found)
-    return check_geometry (img->path, &img->sb, err);
   if (!seen)
     return zone_error (err, EINVAL, "%s: is not a znbd image", img->path);
-  if (newest > IMAGE_VERSION && newest == oldest)
+  if (!found && newest > IMAGE_VERSION && newest == oldest)
     return zone_error (err, ENOTSUP, "%s: has image format version %" PRIu32
                        ", this znbd knows versions up to %d: a newer znbd is "
                        "needed", img->path, newest, IMAGE_VERSION);
+  img->sb_damaged = false;
+  for (i = 0; i < IMAGE_SUPERBLOCKS; i++)
+    if (damaged[i]) {
+      img->sb_damaged = true;
+      say (out, faults, "%s: superblock copy %u is damaged\n", img->path,
+           i + 1);
+    }
+  if (found)
+    return check_geometry (img->path, &img->sb, err);
   return zone_error (err, EINVAL, "%s: superblocks are damaged", img->path);
 }
 
