@@ -235,6 +235,7 @@ def geometries():
             ("granularity=4096", "granularity=3"),
             ("granularity=4096", "granularity=2147483648"),
             ("granularity=4096,", ""), ("conventional=0", "conventional=9"),
+            ("max-append=65536", "max-append=1"),
             ("max-open=4", "max-open=7"), ("model=host-managed",
                                            "model=none"),
             ("model=host-managed", "model=x"), ("model=host-managed,", ""),

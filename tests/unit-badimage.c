@@ -441,6 +441,33 @@ superblock_copy (void **state)
   }
 }
 
+/* Of an append there are whole blocks, or none. */
+static void
+odd_append (void **state)
+{
+  static const uint32_t bad[] = { 1, 4095, 4097, UINT32_MAX };
+  struct image_superblock sb;
+  uint8_t block[IMAGE_BLOCK];
+  unsigned i, k;
+  int fd;
+
+  (void) state;
+  create ();
+  fd = open (path, O_RDWR);
+  assert_int_equal (pread (fd, block, sizeof block, 0), sizeof block);
+  assert_true (image_decode_superblock (block, &sb));
+  for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    sb.max_append = bad[i];
+    image_encode_superblock (&sb, block);
+    for (k = 0; k < IMAGE_SUPERBLOCKS; k++)
+      assert_int_equal (pwrite (fd, block, sizeof block, k * IMAGE_BLOCK),
+                        sizeof block);
+    assert_null (try_open (path, false));
+    assert_non_null (strstr (err.text, "do not fit together"));
+  }
+  close (fd);
+}
+
 /* Refusing changes nothing. */
 static void
 refused_is_untouched (void **state)
@@ -691,6 +718,7 @@ main (void)
     cmocka_unit_test (mixed_halves),
     cmocka_unit_test (mixed_times),
     cmocka_unit_test (superblock_copy),
+    cmocka_unit_test (odd_append),
     cmocka_unit_test (refused_is_untouched),
     cmocka_unit_test (repair_of_a_killed_image),
     cmocka_unit_test (log_after_a_power_loss),

@@ -266,6 +266,8 @@ hostile_headers (void **state)
   refuses (40, 4, 5);           /* open limit above active limit */
   refuses (40, 4, UINT32_MAX);
   refuses (44, 4, 2);
+  refuses (48, 4, 1);           /* no append has this length */
+  refuses (48, 4, 4095);
   refuses (52, 4, 0);
   refuses (52, 4, 1);
   refuses (52, 4, 256);

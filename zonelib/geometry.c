@@ -259,6 +259,9 @@ geometry_check (const struct znbd_geometry *g, const char **why)
     return refuse (why, "it counts more conventional zones than zones");
   if (g->max_active != 0 && g->max_open > g->max_active)
     return refuse (why, "its open limit is above its active limit");
+  if (g->max_append % g->granularity != 0)
+    return refuse (why, "its largest append is no multiple of its "
+                   "granularity");
   return 0;
 }
 

@@ -56,6 +56,7 @@ check_geometry (const char *path, const struct image_superblock *sb,
     return zone_error (err, EINVAL, "%s: geometry is impossible: %s", path,
                        why.text);
   if (sb->zone_capacity == 0 || sb->zone_size > IMAGE_ZONE_MAX ||
+      sb->max_append % sb->granularity != 0 ||
       sb->zones != (sb->size - 1) / sb->zone_size + 1 ||
       memcmp (&expected, sb, sizeof expected) != 0)
     return zone_error (err, EINVAL, "%s: superblock's numbers do not fit "
