@@ -39,6 +39,9 @@ znbd finish "$uri" --zone 6
 run znbd report "$device"
 is "$status" 1 "it is locked while it is served"
 like "$out" "in use" "with why"
+run znbd check "$tmp/backing"
+is "$status" 1 "so is the file of the loop device"
+like "$out" "in use" "with why"
 kill_nbdkit
 
 start_nbdkit_zoned "$device"
@@ -57,6 +60,31 @@ ok "the image is in order" znbd check "$device"
 
 is "$(znbd report --json "$device" | jq -c '.zones[3].wp')" \
    $((3 * 1048576 + 24576)) "directly too"
+# The other way around: two servers would write two states.
+start_nbdkit_zoned "$tmp/backing"
+for command in "znbd reset --all" "znbd info" "znbd check" \
+               "znbd create --force --size 32M --zone-size 2M"; do
+  run $command "$device"
+  is "$status" 1 "the file is served: $command of the device"
+  like "$out" "$device: its file is in use" "with why"
+done
+stop_nbdkit
+start_nbdkit_zoned "$tmp/backing" readonly=true
+ok "... but for reading, any number" znbd info "$device"
+stop_nbdkit
+# Other bytes of the same file are another image.
+truncate -s 160M "$tmp/backing"
+first=$(losetup -f --show --sizelimit 80M "$tmp/backing")
+cleanup_fn losetup -d "$first"
+second=$(losetup -f --show -o 80M "$tmp/backing")
+cleanup_fn losetup -d "$second"
+start_nbdkit_zoned "$first"
+ok "an image behind one that is served" \
+   znbd create --size 64M --zone-size 1M "$second"
+run znbd check "$device"
+is "$status" 1 "a device that has the bytes of another one"
+like "$out" "$device: its file is in use" "with why"
+stop_nbdkit
 ok "a device is overwritten by force" \
    znbd create --force --size 32M --zone-size 2M "$device"
 is "$(znbd info --json "$device" | jq .conditions.empty)" 16 \

@@ -23,7 +23,7 @@
 
 struct maker {
   const char *path;
-  int fd;
+  int fd, loop_file;            /* see image_file_open */
   bool block_device, created;
   bool enlarged;                /* of a file that had no size */
   uint64_t size;                /* of what is there */
@@ -95,7 +95,7 @@ open_file (struct maker *m, bool force)
   else if (errno != EEXIST)
     return failed (m, errno);
   m->fd = image_file_open (m->path, false, &m->block_device, &m->size,
-                           m->err);
+                           &m->loop_file, m->err);
   if (m->fd == -1)
     return -1;                  /* somebody else's by now, perhaps: stays */
   m->created = created;
@@ -263,7 +263,7 @@ image_create (const char *path, const struct store_geometry *geometry,
     return zone_error (err, ENOMEM, "%s: no memory", path);
   m->path = path;
   m->err = err;
-  m->fd = -1;
+  m->fd = m->loop_file = -1;
   if (fill (m, geometry) == 0 && set_conditions (m, geometry) == 0 &&
       open_file (m, force) == 0 && clear (m) == 0)
     r = write_all (m);
@@ -271,8 +271,7 @@ image_create (const char *path, const struct store_geometry *geometry,
     unlink (path);
   else if (r == -1 && m->enlarged && ftruncate (m->fd, m->size) == -1)
     failed (m, errno);
-  if (m->fd != -1)
-    close (m->fd);
+  image_file_close (m->fd, m->loop_file);
   zones_free (&m->zones);
   free (m);
   return r;

@@ -144,7 +144,7 @@ struct flight {
 struct image {
   struct store store;
   char *path;
-  int fd;
+  int fd, loop_file;            /* see image_file_open */
   bool block_device;
   uint64_t found_size;          /* of the file, when it was opened */
   struct image_superblock sb;   /* in host byte order */
@@ -232,7 +232,8 @@ uint8_t image_cond (const struct zones *zs, uint32_t zone, uint8_t cond,
 
 /* image-file.c */
 int image_file_open (const char *path, bool readonly, bool *block_device,
-                     uint64_t *size, struct zone_error *err);
+                     uint64_t *size, int *loop_file, struct zone_error *err);
+void image_file_close (int fd, int loop_file);
 int image_pread (int fd, void *buf, size_t length, uint64_t offset);
 int image_pwrite (int fd, const void *buf, size_t length, uint64_t offset);
 int image_sync (int fd);        /* 0 or an errno */

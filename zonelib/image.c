@@ -360,8 +360,7 @@ image_free (struct image *img)
   log_free (img);
   volatile_stop (img);
   commit_free (img);
-  if (img->fd != -1)
-    close (img->fd);
+  image_file_close (img->fd, img->loop_file);
   free (img->zflags);
   free (img->path);
   free (img);
@@ -433,7 +432,7 @@ image_open_head (const char *path, bool readonly, FILE *out,
   img->store.ops = &image_ops;
   img->store.readonly = readonly;
   img->fd = image_file_open (path, readonly, &img->block_device,
-                             &img->found_size, err);
+                             &img->found_size, &img->loop_file, err);
   if (img->fd == -1) {
     free (img->path);
     free (img);
@@ -443,7 +442,7 @@ image_open_head (const char *path, bool readonly, FILE *out,
   img->store.fast_zero = !img->block_device;
   img->store.max_write = QUICK_MAX;
   if (image_read_head (img, out, faults, err) == -1) {
-    close (img->fd);
+    image_file_close (img->fd, img->loop_file);
     free (img->path);
     free (img);
     return NULL;
