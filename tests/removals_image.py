@@ -20,8 +20,8 @@ REMOVALS = {
         # What a commit covers is not made durable before it.
         ROUND, "      r->want = WANT_SYNC;\n", "", *LOSS),
     "image-commit-not-durable": (
-        ROUND, "pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC)",
-        "pwritev2 (img->fd, &iov, 1, at, 0)", *LOSS),
+        ROUND, "pwritev2 (fd, &iov, 1, at, RWF_DSYNC)",
+        "pwritev2 (fd, &iov, 1, at, 0)", *LOSS),
     "image-commit-first": (
         ROUND, "      r->want = WANT_SYNC;\n    }\n    return;\n"
         "  case ROUND_SYNCED:\n    r->stage = ROUND_COMMITTED;\n"
@@ -70,12 +70,16 @@ REMOVALS = {
         "  int r = 0;\n\n  if (length == 0 || holes)", *LOSS),
     "image-late-comers": (
         # Who joins during a round is answered by it.
-        COMMIT, "    deliver (img, img->round.batch, img->round.error, "
-        "NULL);\n",
-        "    deliver (img, img->round.batch, img->round.error, NULL);\n"
-        "    take_batch (img);\n"
-        "    deliver (img, img->round.batch, img->round.error, NULL);\n",
-        *LOSS),
+        COMMIT, "  more = lead_on (img, NULL) &&",
+        "  while (batch && batch->next)\n"
+        "    batch = batch->next;\n"
+        "  if (batch) {\n"
+        "    batch->next = img->waiting;\n"
+        "    batch = r->batch;\n"
+        "    img->waiting = NULL;\n"
+        "    img->waiting_tail = &img->waiting;\n"
+        "    img->nwaiting = 0;\n  }\n"
+        "  more = lead_on (img, NULL) &&", *LOSS),
     "image-reboot-not-seen": (
         LOAD, "    memcmp (boot_id, img->commit.boot_id, 16) == 0;\n",
         "    memcmp (boot_id, boot_id, 16) == 0;\n", *LOSS),
@@ -136,6 +140,9 @@ REMOVALS = {
         "IORING_FSYNC_DATASYNC);\n  sqe->off = f->offset;\n"
         "  sqe->len = f->length - 1;     /* the last byte's */\n",
         "  io_uring_prep_nop (sqe);\n", *LOSS),
+    "image-log-thread-not-durable": (
+        COMMIT, "  e = round_write_durably (f->fd, f->entry, f->length, ",
+        "  e = image_pwrite (f->fd, f->entry, f->length, ", *LOSS),
     "image-log-torn": (
         # An entry is taken though its data is not all there.
         CODEC, "               le64toh (e->length), seed) != stored)",
@@ -173,8 +180,8 @@ REMOVALS = {
         "  f->landed = true;\n", *LOSS),
     "image-log-late": (
         # Answered though what it is for is on its way to the disk yet.
-        COMMIT, "  if (r->stage == ROUND_BEGIN && r->error == 0)\n"
-        "    board_late (img);\n", "", *LOSS),
+        COMMIT, "  if (r->stage != ROUND_BEGIN || r->error)\n    return;\n",
+        "  (void) r;\n  (void) tail;\n  return;\n", *LOSS),
     "image-log-idle": (
         COMMIT, "!img->committing && img->nflights == 0 &&\n",
         "!img->committing &&\n", *LOSS),
@@ -191,7 +198,8 @@ REMOVALS = {
         # A flush that has only conventional data to make durable.
         LOG, " && img->log.ndirect == 0 &&", " &&", *LOSS),
     "image-log-error": (
-        COMMIT, "  if (res < 0)\n    round_give_up (img);\n", "", *FAULT),
+        COMMIT, "  if (e)\n    round_give_up (img);\n", "  (void) e;\n",
+        *FAULT),
     "image-log-pointers": (
         # Replayed, but its pointers are in no record when it ends.
         REPLAY, "      commit_mark_dirty (img, rp->item[i].zone);\n",
@@ -223,8 +231,8 @@ REMOVALS = {
         "log_without_space"),
     "image-log-two-leaders": (
         # A late timer takes a thread's round for its own.
-        COMMIT, "  img->gathering = &img->by_thread;\n",
-        "  img->gathering = &img->timer[0];\n", "unit-log",
+        COMMIT, "  start = img->gathering == t;\n",
+        "  start = img->gathering != NULL;\n", "unit-log",
         "timer_that_is_late"),
 }
 

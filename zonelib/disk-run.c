@@ -28,6 +28,9 @@
 enum { WAITER_RUNS, WAITER_SLEEPS, WAITER_DONE };
 static __thread _Atomic uint32_t waiter;
 
+/* These futexes are not marked as private: the kernel keeps such ones in a
+ * table of few buckets a process (from Linux 6.16 on), where nbdkit's idle
+ * threads, 64 of each connection, are in the way of each wake. */
 static void
 wake (struct zdisk_request *req)
 {
@@ -35,7 +38,7 @@ wake (struct zdisk_request *req)
 
   if (atomic_exchange_explicit (w, WAITER_DONE, memory_order_acq_rel) ==
       WAITER_SLEEPS)
-    syscall (SYS_futex, w, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    syscall (SYS_futex, w, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 static bool
@@ -50,7 +53,7 @@ sleep_until_woken (_Atomic uint32_t *w, unsigned ms)
 {
   struct timespec most = { ms / 1000, ms % 1000 * 1000000L };
 
-  syscall (SYS_futex, w, FUTEX_WAIT_PRIVATE, WAITER_SLEEPS, &most, NULL, 0);
+  syscall (SYS_futex, w, FUTEX_WAIT, WAITER_SLEEPS, &most, NULL, 0);
   return is_done (w);
 }
 

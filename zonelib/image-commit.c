@@ -7,13 +7,14 @@
  *
  * Who has a ring leads on it, round after round as long as somebody waits:
  * what has to be waited for goes to the ring.  Its first step comes with the
- * ring's next turn, when all have joined that the same turn brings.  Up to
- * two entries of the log may be on their way to the disk at a time (flights);
- * they are answered in their order.
+ * ring's next turn, when all have joined that the same turn brings.
  *
  * Who has no ring waits for the round itself.  When more have joined
  * meanwhile, a thread of our own leads on, so that no client's answer waits
  * for rounds that are not its own.
+ *
+ * Up to two entries of the log may be on their way to the disk at a time
+ * (flights), on rings or by threads; they are answered in their order.
  *
  * Who was answered by the last round often has the next thing to be made
  * durable at once: a client that waits for each of its writes has.  So a round
@@ -47,6 +48,7 @@ commit_init (struct image *img)
   pthread_mutex_init (&img->dirty_lock, NULL);
   pthread_mutex_init (&img->commit_lock, NULL);
   pthread_cond_init (&img->commit_work, NULL);
+  pthread_cond_init (&img->alone, NULL);
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&img->complete, &attr);
@@ -60,16 +62,19 @@ commit_init (struct image *img)
 void
 commit_free (struct image *img)
 {
-  if (img->thread_started) {
-    pthread_mutex_lock (&img->commit_lock);
-    img->thread_stop = true;
+  unsigned i;
+
+  pthread_mutex_lock (&img->commit_lock);
+  img->thread_stop = true;
+  for (i = 0; i < img->nthreads; i++)
     pthread_cond_signal (&img->commit_work);
-    pthread_mutex_unlock (&img->commit_lock);
-    pthread_join (img->thread, NULL);
-  }
+  pthread_mutex_unlock (&img->commit_lock);
+  for (i = 0; i < img->nthreads; i++)
+    pthread_join (img->thread[i], NULL);
   free (img->dirty);
   free (img->spare);
   pthread_cond_destroy (&img->complete);
+  pthread_cond_destroy (&img->alone);
   pthread_cond_destroy (&img->commit_work);
   pthread_mutex_destroy (&img->commit_lock);
   pthread_mutex_destroy (&img->dirty_lock);
@@ -116,8 +121,8 @@ take_batch (struct image *img)
 }
 
 /* A round is over.  Those whom it was for will come again, perhaps, as will
- * those of the others that are on their way; of all of them each round of a
- * ring that there may be at a time is to have its share. */
+ * those of the others that are on their way; of all of them each round that
+ * there may be at a time is to have its share. */
 static void
 count_round (struct image *img, uint64_t began, uint32_t nbatch)
 {
@@ -130,7 +135,7 @@ count_round (struct image *img, uint64_t began, uint32_t nbatch)
   img->round_us = img->round_us ? (7 * img->round_us + us) / 8 : us;
   for (i = 0; i < img->nflights; i++)
     n += img->flight[(img->first_flight + i) % FLIGHTS_MAX].nbatch;
-  img->nexpected = img->round.ring ? (n + FLIGHTS_MAX - 1) / FLIGHTS_MAX : n;
+  img->nexpected = (n + FLIGHTS_MAX - 1) / FLIGHTS_MAX;
 }
 
 static bool
@@ -234,23 +239,39 @@ start_on_ring (struct image *img)
   ring_set_op (ring, sqe, &t->op);
 }
 
-/* With commit_lock: the lead goes on with those that wait, or ends. */
+/* With commit_lock: whether a round begins, that nobody leads yet.  A thread
+ * leaves it to the flight before to land, and those who join until then, as
+ * long as it would be for few. */
 static bool
-lead_on (struct image *img)
+may_lead (const struct image *img, const struct ring *ring)
 {
-  img->committing = img->waiting && img->nflights < FLIGHTS_MAX;
+  return img->nflights < FLIGHTS_MAX &&
+    (ring || img->nflights == 0 || is_complete (img));
+}
+
+/* With commit_lock: the lead goes on, here, with those that wait, or ends. */
+static bool
+lead_on (struct image *img, struct ring *ring)
+{
+  img->committing = img->waiting && may_lead (img, ring);
+  if (img->committing)
+    img->round.ring = ring;
   return img->committing;
 }
 
-/* With commit_lock: nothing changed since the last flight took off, which has
- * what the round is for.  It may be down by now. */
+/* With commit_lock, at the end of a round: if nothing changed since the last
+ * flight took off, that one has what the round is for.  It may be down by
+ * now. */
 static void
 board_late (struct image *img)
 {
+  const struct round *r = &img->round;
   struct flight *f = &img->flight[(img->next_flight + FLIGHTS_MAX - 1) %
                                   FLIGHTS_MAX];
   struct store_io **tail = &f->batch;
 
+  if (r->stage != ROUND_BEGIN || r->error)
+    return;
   if (img->nflights == 0) {
     img->round.error = img->store.failed ? EIO : 0;
     return;
@@ -274,15 +295,14 @@ end_on_ring (struct image *img)
   bool more;
 
   pthread_mutex_lock (&img->commit_lock);
-  if (r->stage == ROUND_BEGIN && r->error == 0)
-    board_late (img);
+  board_late (img);
   pthread_mutex_unlock (&img->commit_lock);
   batch = r->batch;
   deliver (img, batch, r->error, r->ring);
   pthread_mutex_lock (&img->commit_lock);
   if (batch)
     count_round (img, began, nbatch);
-  more = lead_on (img);
+  more = lead_on (img, r->ring);
   pthread_mutex_unlock (&img->commit_lock);
   if (more)
     start_on_ring (img);
@@ -315,6 +335,40 @@ disembark (struct image *img)
   return batch;
 }
 
+/* An entry is durable, or failed with e.  Returns whom to answer; sets *next
+ * to what the caller is to do behind that, on ring or as a thread without
+ * one. */
+enum next { NEXT_NOTHING, NEXT_GO_ON, NEXT_LEAD };
+static struct store_io *
+land (struct flight *f, int e, struct ring *ring, enum next *next)
+{
+  struct image *img = f->img;
+  struct store_io *batch;
+
+  if (e)
+    round_give_up (img);
+  if (debug_is_on (image_commit))
+    debug ("%s: log entry %" PRIu64 ": %" PRIu64 " bytes, %" PRIu64 " us",
+           img->path, f->number, f->length, debug_now () - f->began);
+  *next = NEXT_NOTHING;
+  pthread_mutex_lock (&img->commit_lock);
+  f->landed = true;
+  batch = disembark (img);
+  if (img->wants_alone && img->nflights == 0) {
+    img->wants_alone = false;
+    if (img->round.ring == NULL)
+      pthread_cond_signal (&img->alone);
+    else {
+      img->round.ring = ring;
+      *next = NEXT_GO_ON;
+    }
+  }
+  else if (!img->committing && batch && lead_on (img, ring))
+    *next = NEXT_LEAD;
+  pthread_mutex_unlock (&img->commit_lock);
+  return batch;
+}
+
 static void submit_flight (struct flight *f);
 
 static void
@@ -324,34 +378,19 @@ landed (struct ring_op *op, int res)
   struct image *img = f->img;
   struct ring *ring = f->ring;
   struct store_io *batch;
-  bool alone, more = false;
+  enum next next;
 
   if (res == -EINTR || res == -EAGAIN) {
     submit_flight (f);
     return;
   }
-  if (res < 0)
-    round_give_up (img);
-  if (debug_is_on (image_commit))
-    debug ("%s: log entry %" PRIu64 ": %" PRIu64 " bytes, %" PRIu64 " us",
-           img->path, f->number, f->length, debug_now () - f->began);
-  pthread_mutex_lock (&img->commit_lock);
-  f->landed = true;
-  batch = disembark (img);
-  alone = img->wants_alone && img->nflights == 0;
-  if (alone)
-    img->wants_alone = false;
-  else if (!img->committing && batch)
-    more = lead_on (img);
-  if (alone || more)
-    img->round.ring = ring;
-  pthread_mutex_unlock (&img->commit_lock);
+  batch = land (f, res < 0 ? -res : 0, ring, &next);
   deliver (img, batch, img->store.failed ? EIO : 0, ring);
-  if (alone) {
+  if (next == NEXT_GO_ON) {
     round_step (img, 0);
     submit_want (img);
   }
-  else if (more)
+  else if (next == NEXT_LEAD)
     start_on_ring (img);
 }
 
@@ -367,14 +406,13 @@ submit_flight (struct flight *f)
   ring_set_op (f->ring, sqe, &f->op);
 }
 
-/* The round's entry of the log is in the page cache: the lead is free for
- * the next one. */
-static void
+/* With commit_lock: the round's entry of the log is on its way, and the lead
+ * free for the next round.  Returns whether that is to begin. */
+static bool
 take_off (struct image *img)
 {
   struct round *r = &img->round;
   struct flight *f = r->flight;
-  bool more;
 
   f->img = img;
   f->ring = r->ring;
@@ -383,10 +421,20 @@ take_off (struct image *img)
   f->nbatch = r->nbatch;
   f->began = r->began;
   f->landed = false;
-  pthread_mutex_lock (&img->commit_lock);
   img->nflights++;
   img->next_flight = (img->next_flight + 1) % FLIGHTS_MAX;
-  more = lead_on (img);
+  return lead_on (img, r->ring);
+}
+
+/* What the page cache has of it goes to the disk. */
+static void
+take_off_on_ring (struct image *img)
+{
+  struct flight *f = img->round.flight;
+  bool more;
+
+  pthread_mutex_lock (&img->commit_lock);
+  more = take_off (img);
   pthread_mutex_unlock (&img->commit_lock);
   submit_flight (f);
   if (more)
@@ -439,7 +487,7 @@ submit_want (struct image *img)
     else if (e)
       round_step (img, e);
     else if (r->stage == ROUND_LOGGED) {
-      take_off (img);
+      take_off_on_ring (img);
       return;
     }
   }
@@ -474,52 +522,146 @@ submit_want (struct image *img)
 
 /* ---- led by a thread that waits --------------------------------------- */
 
-/* With commit_lock. */
-static void
+static bool
+is_gathering (const struct image *img, uint64_t number)
+{
+  return img->gathering == &img->by_thread && img->gatherings == number;
+}
+
+/* With commit_lock.  Returns false where another one went on with the round,
+ * for which there was one missing. */
+static bool
 gather (struct image *img)
 {
-  uint64_t us = patience (img);
+  uint64_t us = patience (img), number = ++img->gatherings;
   struct timespec until;
   int r = 0;
 
   if (us == 0)
-    return;
+    return true;
   clock_gettime (CLOCK_MONOTONIC, &until);
   until.tv_nsec += us * 1000;
   until.tv_sec += until.tv_nsec / 1000000000;
   until.tv_nsec %= 1000000000;
   img->gathering = &img->by_thread;
-  while (!is_complete (img) && r == 0)
+  while (is_gathering (img, number) && !is_complete (img) && r == 0)
     r = pthread_cond_timedwait (&img->complete, &img->commit_lock, &until);
+  if (!is_gathering (img, number))
+    return false;
   gathered (img, !is_complete (img));
+  return true;
 }
 
-/* Called and left with commit_lock held, img->committing set by the
- * caller. */
+static void *commit_thread (void *arg);
+
+/* With commit_lock, and the lead: one of the threads of our own takes it, so
+ * that no client's answer waits for rounds that are not its own; and where it
+ * is such a thread that has it, so that the round does not wait for the
+ * answers of the one before.  They are started here, when somebody has to wait
+ * for another's round: never before a server has forked.  Returns false where
+ * the caller has to lead. */
+static bool
+hand_over (struct image *img, bool is_thread)
+{
+  bool some = is_thread ? img->nidle > 0 : img->nthreads > 0;
+
+  if (img->nidle == 0 && img->nthreads < COMMIT_THREADS &&
+      pthread_create (&img->thread[img->nthreads], NULL, commit_thread,
+                      img) == 0) {
+    img->nthreads++;
+    some = true;
+  }
+  if (some) {
+    img->thread_wake = true;
+    pthread_cond_signal (&img->commit_work);
+  }
+  return some;
+}
+
+static bool do_round (struct image *img, bool is_thread);
+
+/* The round's entry of the log, to the disk.  Returns whether the caller is
+ * to lead on. */
+static bool
+fly (struct image *img, bool is_thread)
+{
+  struct flight *f = img->round.flight;
+  struct store_io *batch;
+  enum next next;
+  int e;
+
+  pthread_mutex_lock (&img->commit_lock);
+  if (take_off (img))
+    img->committing = hand_over (img, is_thread);
+  pthread_mutex_unlock (&img->commit_lock);
+  e = round_write_durably (f->fd, f->entry, f->length, f->offset);
+  batch = land (f, e, NULL, &next);
+  if (next == NEXT_LEAD) {
+    pthread_mutex_lock (&img->commit_lock);
+    if (hand_over (img, is_thread))
+      next = NEXT_NOTHING;
+    pthread_mutex_unlock (&img->commit_lock);
+  }
+  deliver (img, batch, img->store.failed ? EIO : 0, NULL);
+  if (next == NEXT_GO_ON)
+    return do_round (img, is_thread);
+  return next == NEXT_LEAD;
+}
+
+static void
+wait_alone (struct image *img)
+{
+  pthread_mutex_lock (&img->commit_lock);
+  while (img->nflights > 0) {
+    img->wants_alone = true;
+    pthread_cond_wait (&img->alone, &img->commit_lock);
+  }
+  pthread_mutex_unlock (&img->commit_lock);
+}
+
+/* A round that has begun; the same. */
+static bool
+do_round (struct image *img, bool is_thread)
+{
+  struct round *r = &img->round;
+  struct store_io *batch;
+  int error;
+  bool more;
+
+  while (r->want != WANT_END) {
+    if (r->want == WANT_WRITE && r->stage == ROUND_LOGGED)
+      return fly (img, is_thread);
+    if (r->want == WANT_ALONE)
+      wait_alone (img);
+    round_do (img);
+  }
+  pthread_mutex_lock (&img->commit_lock);
+  board_late (img);
+  batch = r->batch;
+  error = r->error;
+  if (batch)
+    count_round (img, r->began, r->nbatch);
+  more = lead_on (img, NULL) && !hand_over (img, is_thread);
+  pthread_mutex_unlock (&img->commit_lock);
+  deliver (img, batch, error, NULL);
+  return more;
+}
+
+/* Called and left with commit_lock held, with the lead. */
 static void
 lead (struct image *img, bool is_thread)
 {
-  uint64_t began;
-  uint32_t nbatch;
+  bool more;
 
-  while (img->waiting) {
-    gather (img);
+  do {
+    if (!gather (img))
+      return;
     take_batch (img);
     pthread_mutex_unlock (&img->commit_lock);
     round_begin (img);
-    round_whole (img);
-    began = img->round.began;
-    nbatch = img->round.nbatch;
-    deliver (img, img->round.batch, img->round.error, NULL);
+    more = do_round (img, is_thread);
     pthread_mutex_lock (&img->commit_lock);
-    count_round (img, began, nbatch);
-    if (!is_thread && img->waiting && img->thread_started) {
-      img->thread_wake = true;
-      pthread_cond_signal (&img->commit_work);
-      return;
-    }
-  }
-  img->committing = false;
+  } while (more);
 }
 
 static void *
@@ -529,8 +671,10 @@ commit_thread (void *arg)
 
   pthread_mutex_lock (&img->commit_lock);
   for (;;) {
+    img->nidle++;
     while (!img->thread_wake && !img->thread_stop)
       pthread_cond_wait (&img->commit_work, &img->commit_lock);
+    img->nidle--;
     if (!img->thread_wake)
       break;
     img->thread_wake = false;
@@ -544,22 +688,17 @@ commit_thread (void *arg)
 
 /* With commit_lock: who joins leads rounds from now on, where nobody does; on
  * its ring, if this returns true.  Or it is the last one that a round waited
- * for, which goes on with that one here, and the timer ends for nothing. */
+ * for, which goes on with that one here: the timer ends for nothing, or the
+ * thread that waited is told. */
 static bool
 take_lead (struct image *img, struct ring *ring)
 {
   if (img->gathering && is_complete (img)) {
     if (img->round.ring == NULL)
       pthread_cond_signal (&img->complete);
-    else if (ring) {
-      gathered (img, false);
-      img->round.ring = ring;
-      return true;
-    }
-    return false;
+    gathered (img, false);
   }
-  if (img->committing || img->nflights == FLIGHTS_MAX ||
-      (ring == NULL && img->nflights > 0))
+  else if (img->committing || !may_lead (img, ring))
     return false;
   img->committing = true;
   img->round.ring = ring;
@@ -584,11 +723,6 @@ commit_join (struct image *img, struct store_io *io)
   *img->waiting_tail = io;
   img->waiting_tail = &io->next;
   img->nwaiting++;
-  /* Started when somebody has to wait for another's round, and that one for
-   * it: never before a server has forked. */
-  if (img->committing && img->round.ring == NULL && !img->thread_started)
-    img->thread_started =
-      pthread_create (&img->thread, NULL, commit_thread, img) == 0;
   on_ring = take_lead (img, io->ring);
   pthread_mutex_unlock (&img->commit_lock);
   if (on_ring)

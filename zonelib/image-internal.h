@@ -125,8 +125,9 @@ struct round {
   uint8_t slot[IMAGE_BLOCK] __attribute__ ((aligned (8)));
 };
 
-/* An entry of the log on its way to the disk, on a ring. */
+/* An entry of the log on its way to the disk, on a ring or by a thread. */
 #define FLIGHTS_MAX 2u
+#define COMMIT_THREADS (FLIGHTS_MAX + 1)        /* one answers, or waits */
 struct flight {
   struct ring_op op;
   struct image *img;
@@ -163,21 +164,24 @@ struct image {
   uint32_t ndirty;
 
   pthread_mutex_t commit_lock;  /* protects: */
-  pthread_cond_t commit_work;   /* for the thread */
-  pthread_cond_t complete;      /* a thread gathered all it waits for */
+  pthread_cond_t commit_work;   /* for our own threads */
+  pthread_cond_t complete;      /* all have joined that a thread waits for */
+  pthread_cond_t alone;         /* for a leader that is a thread */
   struct store_io *waiting, **waiting_tail;
   uint32_t nwaiting, nexpected; /* the latter: of the round to come */
   struct gather_timer *gathering;       /* it waits for them with that */
   struct gather_timer timer[GATHER_TIMERS];
-  struct gather_timer by_thread;        /* never armed: a thread gathers */
+  struct gather_timer by_thread;        /* never armed: a thread gathers, */
+  uint64_t gatherings;          /* the one with this number */
   uint32_t misses;              /* in a row, doubled with each */
   uint32_t rest;                /* so many rounds do not wait */
   uint64_t round_us;            /* what rounds take, recent ones most */
   bool committing;              /* somebody leads; owns commit and round */
   uint32_t first_flight, nflights;      /* of the ring that they are */
   bool wants_alone;             /* the leader waits until there are none */
-  bool thread_started, thread_stop, thread_wake;
-  pthread_t thread;
+  pthread_t thread[COMMIT_THREADS];     /* so many, of which some wait for */
+  uint32_t nthreads, nidle;     /* work */
+  bool thread_stop, thread_wake;        /* the latter: one is to lead */
 
   struct flight flight[FLIGHTS_MAX];
   uint32_t next_flight;         /* the leader's, a free one */
@@ -304,9 +308,12 @@ void round_step (struct image *img, int e);
 /* From an entry of the log that was not written to a commit, and to those
  * alone from then on. */
 void round_without_log (struct image *img);
-/* All of it, waiting for what it wants.  Returns 0 or an errno, after which
- * the image is failed. */
+/* Waits for what it wants, and goes on; all of it, where there is nobody else.
+ * round_whole returns 0 or an errno, after which the image is failed. */
+void round_do (struct image *img);
 int round_whole (struct image *img);
+/* Returns 0 or an errno. */
+int round_write_durably (int fd, const void *buf, size_t length, uint64_t at);
 /* From now on nobody knows what is durable. */
 void round_give_up (struct image *img);
 /* What a zone's record is to say from now on; true where it was reset. */

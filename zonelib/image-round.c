@@ -111,14 +111,14 @@ write_record (struct image *img, uint32_t *entry, struct image_commit *c,
 }
 
 /* Writes and makes it durable. */
-static int
-write_durably (struct image *img, const void *buf, size_t length, uint64_t at)
+int
+round_write_durably (int fd, const void *buf, size_t length, uint64_t at)
 {
   struct iovec iov = { (void *) buf, length };
   ssize_t r;
   int e;
 
-  r = pwritev2 (img->fd, &iov, 1, at, RWF_DSYNC);
+  r = pwritev2 (fd, &iov, 1, at, RWF_DSYNC);
   if (r == (ssize_t) length)
     return 0;
   /* Whatever fails to be written in the whole file is reported once, and
@@ -127,8 +127,8 @@ write_durably (struct image *img, const void *buf, size_t length, uint64_t at)
       errno != EINTR)
     return errno;
   /* No RWF_DSYNC there, or interrupted. */
-  e = image_pwrite (img->fd, buf, length, at);
-  return e ? e : image_sync (img->fd);
+  e = image_pwrite (fd, buf, length, at);
+  return e ? e : image_sync (fd);
 }
 
 void
@@ -232,12 +232,8 @@ want_punch (struct image *img, struct round *r)
 static void
 say_round (const struct image *img, const struct round *r)
 {
-  if (r->stage == ROUND_LOGGED)
-    debug ("%s: log entry %" PRIu64 ": %" PRIu64 " bytes, %" PRIu64 " us",
-           img->path, img->log.number, r->length, debug_now () - r->began);
-  else
-    debug ("%s: commit %" PRIu64 ": %" PRIu32 " zones, %" PRIu64 " us",
-           img->path, r->next.number, r->nchanged, debug_now () - r->began);
+  debug ("%s: commit %" PRIu64 ": %" PRIu32 " zones, %" PRIu64 " us",
+         img->path, r->next.number, r->nchanged, debug_now () - r->began);
 }
 
 /* An entry has no space, as where a file system copies what is written over.
@@ -327,8 +323,7 @@ round_step (struct image *img, int e)
                       ~ZFLAG_RESET);
     want_punch (img, r);
     break;
-  case ROUND_LOGGED:
-    img->log.durable = img->log.number;
+  case ROUND_LOGGED:            /* its entry is a flight's by now */
     break;
   }
   if (r->want == WANT_NOTHING) {
@@ -351,32 +346,37 @@ round_begin (struct image *img)
   r->next = img->commit;
 }
 
-/* A round, waiting for what it wants.  Returns 0 or an errno, after which the
- * image is failed. */
+/* Waits for what it wants, and goes on. */
+void
+round_do (struct image *img)
+{
+  struct round *r = &img->round;
+  int e = 0;
+
+  switch (r->want) {
+  case WANT_SYNC:
+    e = image_sync (img->fd);
+    break;
+  case WANT_WRITE:
+    e = round_write_durably (img->fd, r->buf, r->length, r->offset);
+    break;
+  case WANT_PUNCH:
+    image_punch (img->fd, r->offset, r->length);
+    break;
+  case WANT_NOTHING:
+  case WANT_ALONE:              /* it is: see image-commit.c */
+  case WANT_END:
+    break;
+  }
+  round_step (img, e);
+}
+
+/* All of it, where there is nobody else.  Returns 0 or an errno, after which
+ * the image is failed. */
 int
 round_whole (struct image *img)
 {
-  struct round *r = &img->round;
-  int e;
-
-  while (r->want != WANT_END) {
-    e = 0;
-    switch (r->want) {
-    case WANT_SYNC:
-      e = image_sync (img->fd);
-      break;
-    case WANT_WRITE:
-      e = write_durably (img, r->buf, r->length, r->offset);
-      break;
-    case WANT_PUNCH:
-      image_punch (img->fd, r->offset, r->length);
-      break;
-    case WANT_NOTHING:
-    case WANT_ALONE:            /* it is: see image-commit.c */
-    case WANT_END:
-      break;
-    }
-    round_step (img, e);
-  }
-  return r->error;
+  while (img->round.want != WANT_END)
+    round_do (img);
+  return img->round.error;
 }
