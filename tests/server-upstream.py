@@ -258,8 +258,8 @@ kit.stop()
 tap.ok(wait_for(lambda: not os.path.exists("/proc/%d" % child[0])),
        "the child ends with the server")
 tap.equal(run("znbd", "check", path)[0], 0, "and its image is whole")
-status, out, err = run("znbd-server", "-U", "-", "--nbdkit", "--", plugin,
-                       "file=/nowhere")
+status, out, err = run("znbd-server", "-U", tap.path("unused"), "--nbdkit", "--",
+                       plugin, "file=/nowhere")
 tap.ok(status == 1 and "nbdkit" in err, "a child that fails is an error", err)
 
 # Disks without zones.
@@ -281,7 +281,7 @@ with Nbdkit(plain, plugin="file") as upstream, \
     tap.ok(statuses == (0, 0) and
            open(noise, "rb").read() == open(copied, "rb").read(),
            "nbdcopy there and back")
-status, out, err = run("znbd-server", "-U", "-",
+status, out, err = run("znbd-server", "-U", tap.path("unused"),
                        "nbd+unix:///?socket=" + tap.path("none"))
 tap.ok(status == 1 and "none" in err, "no server is an error", err)
 
