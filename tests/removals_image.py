@@ -95,7 +95,8 @@ REMOVALS = {
         "    begin_commit (img, r);\n"
         "    if (r->next.flags & IMAGE_CLEAN) {\n"
         "      want_commit (img, r);\n"
-        "      write_durably (img, r->slot, sizeof r->slot, r->offset);\n"
+        "      round_write_durably (img->fd, r->slot, sizeof r->slot,\n"
+        "                           r->offset);\n"
         "      r->want = WANT_NOTHING;\n"
         "      r->next.number++;\n    }\n", *OPENINGS),
     "image-found-not-durable": (
