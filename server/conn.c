@@ -25,6 +25,7 @@
 #include "conn-tls.h"
 #include "debug.h"
 #include "handshake.h"
+#include "iov.h"
 #include "log.h"
 #include "loop.h"
 #include "request.h"
@@ -398,16 +399,8 @@ conn_send (struct conn *c)
 static bool
 advance (struct msghdr *msg, size_t sent)
 {
-  while (msg->msg_iovlen > 0 && sent >= msg->msg_iov->iov_len) {
-    sent -= msg->msg_iov->iov_len;
-    msg->msg_iov++;
-    msg->msg_iovlen--;
-  }
-  if (msg->msg_iovlen == 0)
-    return false;
-  msg->msg_iov->iov_base = (char *) msg->msg_iov->iov_base + sent;
-  msg->msg_iov->iov_len -= sent;
-  return true;
+  msg->msg_iovlen = iov_advance (&msg->msg_iov, msg->msg_iovlen, sent);
+  return msg->msg_iovlen > 0;
 }
 
 /* Data that was to be sent from where it is was not there, which is rare:

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "host-internal.h"
+#include "iov.h"
 #include "zones.h"
 
 /* Zeros are written in pieces of this size. */
@@ -83,22 +84,6 @@ is_aligned (const struct host *h, const struct store_io *io)
   return bits % h->memory_alignment == 0;
 }
 
-/* Moves the caller's vector over what is done; it is the disk's to set up
- * and ours to use up. */
-static void
-advance (struct store_io *io, size_t done)
-{
-  while (io->niov > 0 && done >= io->iov->iov_len) {
-    done -= io->iov->iov_len;
-    io->iov++;
-    io->niov--;
-  }
-  if (io->niov > 0) {
-    io->iov->iov_base = (char *) io->iov->iov_base + done;
-    io->iov->iov_len -= done;
-  }
-}
-
 /* What is to be transferred next: no more than one command of the device
  * takes, so that a sequential zone's are never under way together. */
 static const struct iovec *
@@ -144,8 +129,9 @@ take (struct store_io *io, int res)
     finish (io, 0);
     return false;
   }
+  /* The caller's vector is the disk's to set up and ours to use up. */
   if (io->op != STORE_ZERO && !t->bounce)
-    advance (io, res);
+    io->niov = iov_advance (&io->iov, io->niov, res);
   return true;
 }
 
