@@ -21,6 +21,7 @@
 #include <inttypes.h>
 
 #include "attach.h"
+#include "protocol.h"
 
 /* How often an append is judged, or its pointer sought, before it fails. */
 #define JUDGED_MAX 3
@@ -94,60 +95,32 @@ append_told (struct attach *a)
 
 /* ---- one append ---- */
 
-/* One descriptor is expected. */
-static int
-place_told (void *opaque, const char *context, uint64_t offset,
-            uint32_t *entries, size_t n, int *error)
-{
-  struct request *r = opaque;
-
-  (void) context;
-  (void) offset;
-  (void) error;
-  if (n >= 2)
-    r->told = entries[1];
-  return 0;
-}
-
+/* The only append in flight in its zone: any place does for a tag. */
 static void
 send_append (struct attach *a, struct request *r)
 {
-  struct link *l = a->link;
-  const uint64_t start = zone_start (a, r);
+  struct conn *conn = &a->conns[ATTACH_CONNECTIONS_MAX];
+  struct command *write = &r->command[0], *status = &r->command[1];
 
   r->state = REQUEST_SENT;
   r->error = 0;
-  r->told = 0;
-  r->outstanding = 0;
-  if (l->append == NULL) {
+  write->reply.type = NBD_CMD_WRITE;
+  write->flags = r->nbd_flags;
+  write->offset = a->link->append ? zone_start (a, r) : r->expected;
+  write->length = r->length;
+  write->buf = r->buf;
+  if (a->link->append == NULL) {
     r->outstanding = 1;
-    if (nbd_aio_pwrite (l->data[0], r->buf, r->length, r->expected,
-                        io_completion (r), r->nbd_flags) == -1)
-      r->outstanding = 0;
+    conn_send (&a->conns[0], write);
+    return;
   }
-  else {
-    /* The only append in flight in its zone: any place does for a tag. */
-    r->outstanding = 2;
-    if (nbd_aio_pwrite (l->append, r->buf, r->length, start,
-                        io_completion (r), r->nbd_flags) == -1)
-      r->outstanding = 0;
-    else if (nbd_aio_block_status (
-               l->append, a->geometry.granularity, start,
-               (nbd_extent_callback) { .callback = place_told,
-                                       .user_data = r },
-               io_completion (r), LIBNBD_CMD_FLAG_REQ_ONE) == -1) {
-      /* The write's answer is still to come. */
-      r->error = ENOTCONN;
-      if (--r->outstanding == 0)
-        list_add (&a->answered, r);
-    }
-    if (r->outstanding > 0 || r->error)
-      return;
-  }
-  if (r->outstanding == 0) {
-    r->error = ENOTCONN;
-    list_add (&a->answered, r);
-  }
+  status->reply.type = NBD_CMD_BLOCK_STATUS;
+  status->flags = NBD_CMD_FLAG_REQ_ONE;
+  status->offset = write->offset;
+  status->length = a->geometry.granularity;
+  r->outstanding = 2;
+  conn_send (conn, write);
+  conn_send (conn, status);
 }
 
 void
@@ -206,7 +179,7 @@ append_answered (struct attach *a, struct request *r)
     return;
   }
   place = a->link && a->link->append
-    ? start + ((uint64_t) r->told - 1) * 512 : r->expected;
+    ? start + ((uint64_t) r->command[1].reply.told - 1) * 512 : r->expected;
   if (place % a->geometry.granularity != 0 || place < start ||
       place > start + size || r->length > start + size - place) {
     attach_log (a, "zone %" PRIu64 ": it was appended, but the server does "

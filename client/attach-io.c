@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The kernel's requests as commands to the server, and their ends.  A
  * request's data is copied from the driver when it begins, and a read's to
- * it when it ends.
+ * it when it ends, from where it was received.
  *
  * The kernel has one write in flight in each sequential zone, so writes may
  * go over any connection.
@@ -15,30 +15,21 @@
 #include <unistd.h>
 
 #include "attach.h"
+#include "protocol.h"
 
 /* How often a request is judged before it fails. */
 #define JUDGED_MAX 3
 
-/* libnbd calls back with the handle locked, so answers are only collected;
- * see io_work_off. */
-static int
-answered (void *opaque, int *error)
+void
+io_answered (struct command *c)
 {
-  struct request *r = opaque;
+  struct request *r = c->request;
 
-  if (*error && r->error == 0)
-    r->error = *error;
+  c->conn->in_flight--;
+  if (c->reply.error && r->error == 0)
+    r->error = c->reply.error;
   if (--r->outstanding == 0)
     list_add (&r->a->answered, r);
-  return 1;
-}
-
-nbd_completion_callback
-io_completion (struct request *r)
-{
-  return (nbd_completion_callback) {
-    .callback = answered, .user_data = r,
-  };
 }
 
 static bool
@@ -136,13 +127,20 @@ settle (struct attach *a, struct request *r)
 void
 io_end (struct attach *a, struct request *r, int error)
 {
-  const size_t n = r->op == UBLK_OP_READ ? r->length
-    : r->op == UBLK_OP_REPORT_ZONES ? (size_t) r->result : 0;
+  const uint8_t *data = r->buf;
+  size_t n = 0;
+
+  if (r->op == UBLK_OP_READ) {
+    data = r->command[0].reply.data;
+    n = r->length;
+  }
+  else if (r->op == UBLK_OP_REPORT_ZONES)
+    n = r->result;
 
   r->error = kernel_error (a, error);
   settle (a, r);
   if (r->error == 0 && n > 0 &&
-      pwrite (a->ublkc, r->buf, n, ublk_data (r->queue, r->tag)) !=
+      pwrite (a->ublkc, data, n, ublk_data (r->queue, r->tag)) !=
       (ssize_t) n)
     r->error = EIO;
   if (r->op == UBLK_OP_ZONE_APPEND)
@@ -231,42 +229,57 @@ cut_discard (const struct attach *a, struct request *r)
     r->length = end - r->offset;
 }
 
-static void
-send_request (struct attach *a, struct request *r)
+/* The connection that a turn's requests go over, so that they are one
+ * message: that with the fewest in flight. */
+static struct conn *
+choose (struct attach *a)
 {
-  struct nbd_handle *h = a->link->data[a->turn++ % a->link->n];
-  const uint64_t offset = r->offset + r->skip, n = r->length - r->skip;
-  int64_t cookie = -1;
+  unsigned i;
+
+  if (a->sending)
+    return a->sending;
+  a->sending = &a->conns[0];
+  for (i = 1; i < a->link->n; i++)
+    if (a->conns[i].in_flight < a->sending->in_flight)
+      a->sending = &a->conns[i];
+  return a->sending;
+}
+
+/* Whether the server offers it, which it may have done only before. */
+static bool
+is_offered (const struct link *l, uint16_t type, uint32_t flags)
+{
+  if ((flags & NBD_CMD_FLAG_FUA) && !l->can_fua)
+    return false;
+  switch (type) {
+  case NBD_CMD_WRITE: return !l->readonly;
+  case NBD_CMD_FLUSH: return l->can_flush;
+  case NBD_CMD_TRIM: return l->can_trim;
+  case NBD_CMD_WRITE_ZEROES: return l->can_zero;
+  default: return true;
+  }
+}
+
+static void
+send_command (struct attach *a, struct request *r, uint16_t type)
+{
+  struct command *c = &r->command[0];
 
   r->state = REQUEST_SENT;
   r->outstanding = 1;
   r->error = 0;
-  switch (r->op) {
-  case UBLK_OP_READ:
-    cookie = nbd_aio_pread (h, r->buf, n, offset, io_completion (r), 0);
-    break;
-  case UBLK_OP_WRITE:
-    cookie = nbd_aio_pwrite (h, r->buf + r->skip, n, offset,
-                             io_completion (r), r->nbd_flags);
-    break;
-  case UBLK_OP_FLUSH:
-    r->changes = a->changes;
-    cookie = nbd_aio_flush (h, io_completion (r), 0);
-    break;
-  case UBLK_OP_DISCARD:
-    cookie = nbd_aio_trim (h, n, offset, io_completion (r), r->nbd_flags);
-    break;
-  case UBLK_OP_WRITE_ZEROES:
-    cookie = nbd_aio_zero (h, n, offset, io_completion (r), r->nbd_flags);
-    break;
+  c->reply.type = type;
+  c->flags = type == NBD_CMD_READ || type == NBD_CMD_FLUSH ? 0 : r->nbd_flags;
+  c->offset = c->length = 0;
+  c->buf = r->buf + r->skip;
+  if (type != NBD_CMD_FLUSH) {
+    c->offset = r->offset + r->skip;
+    c->length = r->length - r->skip;
   }
-  if (cookie == -1) {
-    /* Of a connection that has ended, or libnbd's own opinion. */
-    r->outstanding = 0;
-    r->error = nbd_aio_is_ready (h) == 1 || nbd_aio_is_processing (h) == 1
-      ? EIO : ENOTCONN;
-    list_add (&a->answered, r);
-  }
+  if (is_offered (a->link, type, c->flags))
+    conn_send (choose (a), c);
+  else
+    io_end (a, r, EIO);
 }
 
 void
@@ -289,18 +302,26 @@ io_issue (struct attach *a, struct request *r)
       io_end (a, r, 0);
       return;
     }
-    break;
+    r->changes = a->changes;
+    send_command (a, r, NBD_CMD_FLUSH);
+    return;
   case UBLK_OP_DISCARD:
     cut_discard (a, r);
     if (r->length == 0) {
       io_end (a, r, 0);
       return;
     }
-    break;
+    send_command (a, r, NBD_CMD_TRIM);
+    return;
   case UBLK_OP_READ:
+    send_command (a, r, NBD_CMD_READ);
+    return;
   case UBLK_OP_WRITE:
+    send_command (a, r, NBD_CMD_WRITE);
+    return;
   case UBLK_OP_WRITE_ZEROES:
-    break;
+    send_command (a, r, NBD_CMD_WRITE_ZEROES);
+    return;
   case UBLK_OP_ZONE_APPEND:
     append_issue (a, r);
     return;
@@ -318,7 +339,6 @@ io_issue (struct attach *a, struct request *r)
     io_end (a, r, ENOTSUP);
     return;
   }
-  send_request (a, r);
 }
 
 /* ---- answers ---- */
@@ -339,14 +359,7 @@ io_end_judged (struct attach *a, struct request *r)
     return;
   }
   r->sync = true;
-  r->state = REQUEST_SENT;
-  r->outstanding = 1;
-  r->error = 0;
-  if (nbd_aio_flush (a->link->data[0], io_completion (r), 0) == -1) {
-    r->outstanding = 0;
-    r->error = ENOTCONN;
-    list_add (&a->answered, r);
-  }
+  send_command (a, r, NBD_CMD_FLUSH);
 }
 
 bool
@@ -376,23 +389,21 @@ is_broken (int error)
 }
 
 static bool
-link_ended (const struct link *l)
+link_ended (const struct attach *a)
 {
   unsigned i;
 
-  for (i = 0; i < l->n; i++)
-    if (nbd_aio_is_dead (l->data[i]) == 1 ||
-        nbd_aio_is_closed (l->data[i]) == 1)
+  for (i = 0; i <= ATTACH_CONNECTIONS_MAX; i++)
+    if (a->conns[i].nbd && conn_ended (&a->conns[i]))
       return true;
-  return l->append && (nbd_aio_is_dead (l->append) == 1 ||
-                       nbd_aio_is_closed (l->append) == 1);
+  return false;
 }
 
 void
 io_work_off (struct attach *a)
 {
   struct request *r;
-  bool broken = a->link && link_ended (a->link);
+  bool broken = a->link && link_ended (a);
 
   while ((r = list_take (&a->answered)) != NULL)
     if (is_broken (r->error)) {

@@ -54,8 +54,8 @@ watch_peer (struct nbd_handle *h)
   (void) setsockopt (fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
-/* Data goes in simple replies: of a structured one libnbd receives four
- * pieces, each by a system call. */
+/* Data goes in simple replies: what structured ones say besides is of no use
+ * here. */
 static int
 ask_for (struct nbd_handle *h, const char *context)
 {

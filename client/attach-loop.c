@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The loop: one thread and one io_uring, which serves all queues of the
  * device.  The driver's commands wait in the ring for requests, and beside
- * them the connections' sockets, which libnbd reads and writes when they are
- * ready.  A turn works off what has come and ends in one system call.
+ * them the connections for replies.  A turn works off what has come and ends in
+ * one system call, which also sends what that brought.
  */
 
 #include <config.h>
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +15,6 @@
 #include <unistd.h>
 
 #include "attach.h"
-
-/* Answers read of one connection, before the others'. */
-#define ANSWERS 64
-
-/* The ring's wait for a socket, once.  It may outlive the connection. */
-struct watch {
-  struct ring_op op;
-  struct attach *a;
-  struct conn *conn;            /* NULL: nobody's any more */
-  unsigned events;
-};
 
 void
 loop_wake (struct attach *a)
@@ -87,100 +75,16 @@ loop_commit (struct attach *a, struct request *r)
 
 /* ---- connections ---- */
 
-static void
-ignore (struct ring_op *op, int res)
-{
-  (void) op;
-  (void) res;
-}
-
-static struct ring_op ignored = { ignore };
-
-static int
-notify (struct nbd_handle *h, unsigned events)
-{
-  const unsigned dir = nbd_aio_get_direction (h);
-  const unsigned broken = POLLHUP | POLLERR;
-
-  if ((dir & LIBNBD_AIO_DIRECTION_READ) && (events & (POLLIN | broken)))
-    return nbd_aio_notify_read (h);
-  if ((dir & LIBNBD_AIO_DIRECTION_WRITE) && (events & (POLLOUT | broken)))
-    return nbd_aio_notify_write (h);
-  return 0;
-}
-
-static void
-socket_ready (struct ring_op *op, int res)
-{
-  struct watch *w = (struct watch *) op;
-  struct conn *c = w->conn;
-  unsigned n;
-
-  free (w);
-  if (c == NULL)
-    return;
-  c->watch = NULL;
-  /* What the ring has seen libnbd need not ask for again; only whether there
-   * is more. */
-  if (res < 0 || notify (c->nbd, res) == -1)
-    return;
-  for (n = 0; n < ANSWERS && nbd_aio_in_flight (c->nbd) > 0 &&
-         nbd_poll (c->nbd, 0) == 1; n++)
-    ;
-}
-
-/* The ring lets go of the socket. */
-static void
-forget_watch (struct attach *a, struct conn *c)
-{
-  struct io_uring_sqe *sqe;
-
-  if (c->watch == NULL)
-    return;
-  c->watch->conn = NULL;
-  sqe = ring_sqe (&a->ring);
-  io_uring_prep_poll_remove (sqe, (uintptr_t) &c->watch->op);
-  ring_set_op (&a->ring, sqe, &ignored);
-  c->watch = NULL;
-}
-
-static void
-watch (struct attach *a, struct conn *c)
-{
-  const unsigned dir = nbd_aio_get_direction (c->nbd);
-  const int fd = nbd_aio_get_fd (c->nbd);
-  struct io_uring_sqe *sqe;
-  unsigned events = 0;
-
-  if (dir & LIBNBD_AIO_DIRECTION_READ)
-    events |= POLLIN;
-  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
-    events |= POLLOUT;
-  if (c->watch && (c->watch->events & events) == events)
-    return;
-  forget_watch (a, c);
-  if (fd == -1 || events == 0)
-    return;
-  c->watch = calloc (1, sizeof *c->watch);
-  if (c->watch == NULL)
-    return;                     /* the next turn tries again */
-  c->watch->op.done = socket_ready;
-  c->watch->a = a;
-  c->watch->conn = c;
-  c->watch->events = events;
-  sqe = ring_sqe (&a->ring);
-  io_uring_prep_poll_add (sqe, fd, events);
-  ring_set_op (&a->ring, sqe, &c->watch->op);
-}
-
 void
 loop_take_link (struct attach *a)
 {
+  struct link *l = a->link;
   unsigned i;
 
-  for (i = 0; i < a->link->n; i++)
-    a->conns[i].nbd = a->link->data[i];
-  a->conns[i].nbd = a->link->append;
+  for (i = 0; i < l->n; i++)
+    conn_begin (&a->conns[i], a, l->data[i]);
+  if (l->append)
+    conn_begin (&a->conns[ATTACH_CONNECTIONS_MAX], a, l->append);
 }
 
 void
@@ -188,10 +92,9 @@ loop_drop_link (struct attach *a)
 {
   unsigned i;
 
-  for (i = 0; i <= ATTACH_CONNECTIONS_MAX; i++) {
-    forget_watch (a, &a->conns[i]);
-    a->conns[i].nbd = NULL;
-  }
+  for (i = 0; i <= ATTACH_CONNECTIONS_MAX; i++)
+    conn_drop (&a->conns[i]);
+  a->sending = NULL;
 }
 
 /* ---- turns ---- */
@@ -244,7 +147,7 @@ static int
 begin (struct attach *a)
 {
   const size_t mapped = a->depth * sizeof **a->desc;
-  unsigned q, tag, n = a->queues * a->depth;
+  unsigned q, tag, i, n = a->queues * a->depth;
   struct zone_error err;
 
   if (ring_init (&a->ring, n < 64 ? 64 : n > 4096 ? 4096 : n, &err) == -1) {
@@ -266,6 +169,8 @@ begin (struct attach *a)
       r->a = a;
       r->queue = q;
       r->tag = tag;
+      for (i = 0; i < REQUEST_COMMANDS; i++)
+        r->command[i].request = r;
       give (a, r, UBLK_FETCH_REQ, 0);
       a->fetching++;
     }
@@ -293,6 +198,7 @@ finish (struct attach *a)
     link_free (a->link, true);
     a->link = NULL;
   }
+  wire_free_old (a);
   ring_free (&a->ring);
 }
 
@@ -321,9 +227,10 @@ loop_thread (void *arg)
   int r = begin (a);
 
   while (r >= 0 && a->fetching > 0) {
+    wire_free_old (a);
+    a->sending = NULL;
     for (i = 0; i <= ATTACH_CONNECTIONS_MAX; i++)
-      if (a->conns[i].nbd)
-        watch (a, &a->conns[i]);
+      conn_turn (&a->conns[i]);
     r = ring_run_for (&a->ring, until_next (a));
     append_told (a);
     take_from_helper (a);

@@ -6,6 +6,9 @@
  *   attach-control.c  commands to the ublk driver
  *   attach-state.c    what another process may need to know: /run/znbd
  *   attach-link.c     connecting, and whether it is the same disk
+ *   attach-conn.c     a connection: commands go, answers come
+ *   attach-wire.c     what is said over one without TLS, on the loop's ring
+ *   attach-reply.c    the server's replies
  *   attach-loop.c     the loop: requests come and go, connections are driven
  *   attach-io.c       what becomes of a request
  *   attach-append.c   appends, one at a time in each zone
@@ -29,6 +32,7 @@
 
 #include <libnbd.h>
 
+#include "attach-reply.h"
 #include "error.h"
 #include "libznbd.h"
 #include "ring.h"
@@ -201,6 +205,23 @@ enum job_kind {
   JOB_EXPLAIN,                  /* which limit refused it */
 };
 
+/* A command to the server. */
+struct command {
+  struct reply_command reply;   /* its type is in there */
+  struct request *request;      /* whose it is, always */
+  struct conn *conn;            /* that it is, or was, sent over */
+  struct wire *wire;            /* that has it; NULL: none */
+  struct command *next;         /* that the wire sends */
+  uint16_t flags;               /* NBD_CMD_FLAG_..., or libnbd's */
+  uint32_t length;
+  uint64_t offset;
+  uint8_t *buf;                 /* what is written, or where libnbd puts what
+                                 * is read */
+};
+
+/* An append takes two. */
+#define REQUEST_COMMANDS 2
+
 struct request {
   struct ring_op op_done;       /* of its command to the driver; first */
   struct attach *a;
@@ -224,9 +245,10 @@ struct request {
   /* Appends. */
   uint64_t expected;            /* the pointer was not below this */
   uint64_t place;               /* bytes from the disk's start */
-  uint32_t told;                /* by the server: of the place */
   unsigned orphan;              /* from this one on they were not looked at */
   struct state_orphan sought;
+
+  struct command command[REQUEST_COMMANDS];
   unsigned outstanding;         /* commands in flight */
 
   /* For the helper, and from it. */
@@ -271,6 +293,42 @@ struct append_zone {
   struct request_list waiting;  /* behind it */
 };
 
+/* ---- attach-conn.c ---- */
+
+struct conn {
+  struct attach *a;
+  struct nbd_handle *nbd;       /* the link's; NULL: unused */
+  struct wire *wire;            /* NULL: libnbd drives it */
+  struct watch *watch;          /* of its socket, where libnbd does; NULL:
+                                 * none */
+  unsigned in_flight;           /* commands */
+};
+
+void conn_begin (struct conn *c, struct attach *a, struct nbd_handle *nbd);
+/* Before a turn's end: what there is to send goes, and what comes is waited
+ * for. */
+void conn_turn (struct conn *c);
+/* Sends a command that is filled in, its reply's type included.  From here on
+ * it is answered, for certain, once, by io_answered, which may be at once; but
+ * not if the connection is dropped. */
+void conn_send (struct conn *conn, struct command *c);
+bool conn_ended (const struct conn *c);
+/* Before the link's end. */
+void conn_drop (struct conn *c);
+
+/* ---- attach-wire.c ---- */
+
+/* NULL: no memory.  The file descriptor stays the caller's; nobody else may
+ * use it before the wire is dropped. */
+struct wire *wire_new (struct attach *a, int fd, bool structured);
+void wire_turn (struct wire *w);
+/* False: it has ended. */
+bool wire_send (struct wire *w, struct command *c);
+bool wire_ended (const struct wire *w);
+void wire_drop (struct wire *w);
+/* Frees what was dropped and has nothing in the ring any more. */
+void wire_free_old (struct attach *a);
+
 /* ---- the whole ---- */
 
 struct attach {
@@ -300,11 +358,9 @@ struct attach {
   struct request *requests;     /* queue by queue */
   unsigned fetching;            /* commands that the driver has */
   struct link *link;            /* NULL: not connected */
-  struct conn {
-    struct nbd_handle *nbd;     /* NULL: unused */
-    struct watch *watch;        /* by the ring; NULL: none */
-  } conns[ATTACH_CONNECTIONS_MAX + 1];
-  unsigned turn;                /* of connections */
+  struct conn conns[ATTACH_CONNECTIONS_MAX + 1];        /* last: for appends */
+  struct conn *sending;         /* of data, in this turn; NULL: none has */
+  struct wire *old_wires;       /* of which something may be in the ring */
   struct ring_op woken;
   uint64_t wake_value;
   struct request_list waiting;  /* for a connection */
@@ -374,8 +430,8 @@ void io_job_done (struct attach *a, struct request *r);
 void io_end (struct attach *a, struct request *r, int error);
 /* The end of what the zone's pointer says was done. */
 void io_end_judged (struct attach *a, struct request *r);
-/* libnbd's, for a command of a request. */
-nbd_completion_callback io_completion (struct request *r);
+/* A command has its reply; what it brings, io_work_off does. */
+void io_answered (struct command *c);
 bool io_is_sequential (const struct attach *a, const struct request *r);
 /* Lets the helper look at what the server refused with r->error, where that
  * tells more; false: it is as it is. */

@@ -22,6 +22,7 @@ ring_init (struct ring *ring, unsigned entries, struct zone_error *err)
   if (r == -EINVAL)
     r = io_uring_queue_init (entries, &ring->uring, 0);
   ring->in_flight = ring->work = 0;
+  ring->prompt = NULL;
   ring->waiting = NULL;
   ring->waiting_tail = &ring->waiting;
   ring->fixed = NULL;
@@ -68,6 +69,54 @@ ring_set_op (struct ring *ring, struct io_uring_sqe *sqe, struct ring_op *op)
 {
   io_uring_sqe_set_data (sqe, op);
   ring->in_flight++;
+}
+
+/* In the user data: it is a struct ring_prompt's, which has failed. */
+#define PROMPT ((uintptr_t) 1)
+
+void
+ring_set_prompt (struct ring *ring, struct io_uring_sqe *sqe,
+                 struct ring_prompt *prompt, int res)
+{
+  if (!(ring->uring.features & IORING_FEAT_CQE_SKIP)) {
+    ring_set_op (ring, sqe, &prompt->op);
+    return;
+  }
+  sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  io_uring_sqe_set_data (sqe, (void *) ((uintptr_t) prompt | PROMPT));
+  prompt->res = res;
+  prompt->next = ring->prompt;
+  ring->prompt = prompt;
+}
+
+static int
+end_prompt (struct ring_prompt *prompt)
+{
+  struct ring_prompt *next;
+  int n = 0;
+
+  for (; prompt; prompt = next, n++) {
+    next = prompt->next;
+    prompt->op.done (&prompt->op, prompt->res);
+  }
+  return n;
+}
+
+static void
+ignore (struct ring_op *op, int res)
+{
+  (void) op;
+  (void) res;
+}
+
+void
+ring_cancel (struct ring *ring, struct ring_op *op)
+{
+  static struct ring_op cancelled = { ignore };
+  struct io_uring_sqe *sqe = ring_sqe (ring);
+
+  io_uring_prep_cancel (sqe, op, 0);
+  ring_set_op (ring, sqe, &cancelled);
 }
 
 void
@@ -134,19 +183,31 @@ submit_and_wait (struct ring *ring, int ms)
 int
 ring_run_for (struct ring *ring, int ms)
 {
+  struct ring_prompt *prompt = NULL;
   struct io_uring_cqe *cqe;
   int r = submit_and_wait (ring, ms), n = 0;
 
   if (r < 0 && r != -EINTR && r != -EBUSY && r != -EAGAIN && r != -ETIME)
     return r;
+  /* Where all was submitted these have ended; callbacks may prepare others. */
+  if (io_uring_sq_ready (&ring->uring) == 0) {
+    prompt = ring->prompt;
+    ring->prompt = NULL;
+  }
   while (io_uring_peek_cqe (&ring->uring, &cqe) == 0) {
-    struct ring_op *op = io_uring_cqe_get_data (cqe);
-    int res = cqe->res;
+    const uintptr_t data = cqe->user_data;
+    const int res = cqe->res;
+    struct ring_op *op = (struct ring_op *) data;
 
     io_uring_cqe_seen (&ring->uring, cqe);
+    if (data & PROMPT) {
+      ((struct ring_prompt *) (data & ~PROMPT))->res = res;
+      continue;
+    }
     ring->in_flight--;
     op->done (op, res);
     n++;
   }
+  n += end_prompt (prompt);
   return n + take_turns (ring);
 }

@@ -23,6 +23,7 @@ struct ring {
   struct io_uring uring;
   unsigned in_flight;           /* those that wait for a later turn, too */
   unsigned work;                /* steps done in this turn, see RING_TURN */
+  struct ring_prompt *prompt;   /* prepared, and not known to have ended */
   struct ring_wait *waiting, **waiting_tail;
   void *fixed;                  /* memory that the kernel knows, buffer 0 */
   size_t fixed_size;
@@ -57,6 +58,22 @@ ring_is_fixed (const struct ring *ring, const void *buf, size_t size)
 struct io_uring_sqe *ring_sqe (struct ring *ring);
 void ring_set_op (struct ring *ring, struct io_uring_sqe *sqe,
                   struct ring_op *op);
+
+/* The same for what the kernel does as it is submitted, or not at all, as a
+ * send with MSG_DONTWAIT: it ends no wait.  done is called in the run that
+ * submits it, with res if it succeeded. */
+struct ring_prompt {
+  struct ring_op op;
+  struct ring_prompt *next;
+  int res;
+};
+
+void ring_set_prompt (struct ring *ring, struct io_uring_sqe *sqe,
+                      struct ring_prompt *prompt, int res);
+
+/* Has the kernel end what is in flight with op, which still is called
+ * back. */
+void ring_cancel (struct ring *ring, struct ring_op *op);
 
 /* Submits what was prepared and calls back what is complete; with wait,
  * waits for at least one completion where any is in flight.  Returns the
