@@ -86,6 +86,12 @@ budget_release (struct conn *c, size_t bytes)
   add (c, -(int64_t) bytes);
 }
 
+bool
+budget_counts (const struct conn *c)
+{
+  return above_floor (c->charged) > 0;
+}
+
 void
 pace_begin (struct pace *p, uint64_t now)
 {

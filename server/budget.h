@@ -30,6 +30,8 @@ void budget_set (uint64_t bytes);
 /* A request's memory comes and goes. */
 void budget_charge (struct conn *c, size_t bytes);
 void budget_release (struct conn *c, size_t bytes);
+/* Whether some of what the connection holds counts against others. */
+bool budget_counts (const struct conn *c);
 
 /* Whether the connection may take in another request that will hold so many
  * bytes.  If not it is looked at again when others have released theirs. */

@@ -49,6 +49,10 @@
  * sent is used again soon, while it is in the processor's cache. */
 #define SEND_MAX (1u << 20)
 
+/* Replies of no more are sent at once, if they can be, and kept until the next
+ * event: that may be long. */
+#define AT_ONCE_MAX (16u << 10)
+
 /* Time for the handshake, and for taking the last answers. */
 #define HANDSHAKE_MS 30000
 #define DRAIN_MS 30000
@@ -339,15 +343,32 @@ free_requests (struct request *req)
 
 static void send_done (struct ring_op *op, int res);
 
+/* Bytes of a message, or the room that a receive had. */
+static size_t
+room_of (const struct msghdr *msg)
+{
+  size_t i, n = 0;
+
+  for (i = 0; i < msg->msg_iovlen; i++)
+    n += msg->msg_iov[i].iov_len;
+  return n;
+}
+
+/* At once: what the socket takes of it, so that the send's end does not end
+ * the wait for the next request. */
 static void
-submit_send (struct conn *c)
+submit_send (struct conn *c, bool at_once)
 {
   struct io_uring_sqe *sqe = ring_sqe (&c->loop->ring);
 
-  io_uring_prep_sendmsg (sqe, c->fd, &c->send_msg,
-                         MSG_NOSIGNAL | MSG_WAITALL);
-  c->send_op.done = send_done;
-  ring_set_op (&c->loop->ring, sqe, &c->send_op);
+  io_uring_prep_sendmsg (sqe, c->fd, &c->send_msg, MSG_NOSIGNAL |
+                         MSG_WAITALL | (at_once ? MSG_DONTWAIT : 0));
+  c->send_op.op.done = send_done;
+  if (at_once)
+    ring_set_prompt (&c->loop->ring, sqe, &c->send_op,
+                     room_of (&c->send_msg));
+  else
+    ring_set_op (&c->loop->ring, sqe, &c->send_op.op);
   c->sending = true;
 }
 
@@ -363,7 +384,7 @@ conn_send (struct conn *c)
   c->send_msg.msg_iov = c->send_iov;
   if (c->tls && conn_tls_is_begun (c)) {
     if (conn_tls_encrypt (c))
-      submit_send (c);
+      submit_send (c, false);
     return;
   }
   if (c->out_len > 0) {
@@ -371,7 +392,7 @@ conn_send (struct conn *c)
     c->send_iov[0].iov_len = c->out_len;
     c->out_sending = c->out_len;
     c->send_msg.msg_iovlen = 1;
-    submit_send (c);
+    submit_send (c, false);
     return;
   }
   while ((req = c->replies) && n + req->nout <= SEND_IOV &&
@@ -392,7 +413,10 @@ conn_send (struct conn *c)
   if (n == 0)
     return;
   c->send_msg.msg_iovlen = n;
-  submit_send (c);
+  /* What follows a send at once follows only after the wait: nothing may wait
+   * for that, and nobody for the memory of the requests. */
+  submit_send (c, length <= AT_ONCE_MAX && c->replies == NULL &&
+               c->phase == CONN_TRANSMISSION && !budget_counts (c));
 }
 
 /* What a short send left; false where nothing. */
@@ -433,7 +457,7 @@ static void
 send_done (struct ring_op *op, int res)
 {
   struct conn *c = (struct conn *)
-    ((char *) op - offsetof (struct conn, send_op));
+    ((char *) op - offsetof (struct conn, send_op.op));
   bool failed = res < 0 && res != -EINTR && res != -EAGAIN;
 
   c->sending = false;
@@ -441,7 +465,7 @@ send_done (struct ring_op *op, int res)
       advance (&c->send_msg, res > 0 ? res : 0)) {
     if (res > 0)
       pace_moved (&c->send_pace, res, loop_now ());
-    submit_send (c);
+    submit_send (c, false);
     return;
   }
   if (c->out_sending > 0) {
@@ -473,17 +497,6 @@ received (struct conn *c, size_t n)
     pace_moved (&c->fill_pace, direct, c->loop->now);
   }
   c->in_end += n;
-}
-
-/* The room that a receive had. */
-static size_t
-room_of (const struct msghdr *msg)
-{
-  size_t i, n = 0;
-
-  for (i = 0; i < msg->msg_iovlen; i++)
-    n += msg->msg_iov[i].iov_len;
-  return n;
 }
 
 static void

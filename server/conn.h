@@ -137,7 +137,7 @@ struct conn {
   uint64_t skip;                /* bytes of an option that is too large */
 
   /* Sending. */
-  struct ring_op send_op;
+  struct ring_prompt send_op;
   struct msghdr send_msg;
   struct iovec send_iov[SEND_IOV];
   bool sending;
