@@ -9,11 +9,13 @@ told.
 import errno
 import os
 import random
+import struct
 import subprocess
 import time
 import traceback
 
-from attached import Attached, Call
+import nbd_raw as n
+from attached import Attached, Call, wait_for
 from cutter import Cutter
 from harness import TAP, Nbdkit, ZnbdServer, connect, long, run
 from zone_model import CLOSED, CONVENTIONAL, EMPTY, FULL
@@ -161,6 +163,26 @@ with ZnbdServer(MEMORY) as server, \
     dev.write(6 * ZONE + 4 * KiB, b"mine" * KiB)
     tap.equal(of_server(server.uri, 6 * ZONE, 8 * KiB),
               b"them" * KiB + b"mine" * KiB, "the next one goes behind it")
+    dev.zone("reset", 6)
+
+    # Replies that are none: it is not believed, and connects again.
+    for forge, said in (
+            (lambda m: b"HTTP" + m[4:], "something that is no reply"),
+            (lambda m: m + b"more" * 4, "something that is no reply"),
+            (lambda m: m[:15] + bytes([m[15] ^ 2]) + m[16:],
+             "a command that is not in flight"),
+            (lambda m: struct.pack(">IHH8sI", n.CHUNK_MAGIC, 1, 0, m[8:16],
+                                   0), "which was not agreed on")):
+        at = dev.report()[6].wp
+        before = len(dev.log())
+        cutter.forge = forge
+        dev.write(6 * ZONE + at, b"data" * KiB)
+        tap.ok(wait_for(lambda: "the server sent " in dev.log()[before:] and
+                        said in dev.log()[before:] and
+                        "connected again" in dev.log()[before:]),
+               "a server that sends " + said, dev.log()[before:])
+        tap.equal(of_server(server.uri, 6 * ZONE + at, 8 * KiB),
+                  b"data" * KiB + bytes(4 * KiB), "what was written is there")
     dev.zone("reset", 6)
 
 # ---- servers come and go ---------------------------------------------------------

@@ -12,7 +12,7 @@ to the message and to the byte:
 Messages are what either side sends: greetings, options, their replies,
 requests, chunks of replies; all connections are counted together, and all
 are broken.  cutter.refuse makes new ones fail, cutter.hold keeps what
-clients send.
+clients send, cutter.forge (bytes) makes another one of the next simple reply.
 """
 
 import os
@@ -35,6 +35,7 @@ class Cutter(Listener):
         self.messages = self.at = self.cuts = 0
         self.bytes = 0
         self.refuse = self.hold = False
+        self.forge = None
         self.kept = threading.Condition()
 
     def cut_at(self, message, bytes_=0):
@@ -140,8 +141,12 @@ class Cutter(Listener):
                 if magic == n.CHUNK_MAGIC:
                     head += receive(up, 4)
                     head += receive(up, struct.unpack_from(">I", head, 16)[0])
-                elif error == 0:
-                    head += receive(up, reads.pop(cookie, 0))
+                else:
+                    if error == 0:
+                        head += receive(up, reads.pop(cookie, 0))
+                    if self.forge:
+                        forge, self.forge = self.forge, None
+                        head = forge(head)
                 self.send(s, head)
         except (n.Closed, OSError):
             self._end(s)
