@@ -192,6 +192,12 @@ args=$(cat "$QEMU_ARGS")
 like "$args" $'-device\na b,c=d\n-name\nx\n-S' "arguments of -q are the shell's"
 like "$args" $'-m\n3G\n-smp\n1\n' "memory and processors"
 like "$args" $'-kernel\n'"$cache/k/boot/vmlinuz-9.9.9-test" "the kernel"
+is "$(grep -c icount "$QEMU_ARGS")" 0 "its clocks are ours"
+run env ZNBD_VM_ACCEL=kvm "$vm" -i -c 2 true
+args=$(cat "$QEMU_ARGS")
+like "$args" $'-accel\ntcg,thread=single,' "-i: one processor, emulated"
+like "$args" $'-icount\nshift=1,sleep=off\n' "by whose instructions time goes"
+like "$args" $'-smp\n1\n' "and not another number"
 
 run env ZNBD_VM_ACCEL= PATH="$tmp/bin:$path" "$vm" -p
 is "$status" 0 "with a qemu that starts nothing KVM is not believed"
