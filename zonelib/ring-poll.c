@@ -97,8 +97,11 @@ ring_poll_begin (struct ring *ring)
 bool
 ring_poll (struct ring *ring)
 {
-  bool found = look (ring, ring->idle_since);
+  bool found;
 
+  /* From when all was submitted: a send that is done then is no waiting. */
+  ring->idle_since = now_ns ();
+  found = look (ring, ring->idle_since);
   if (found)
     ring->in_vain = 0;
   else if (ring->in_vain < REST_MAX)
