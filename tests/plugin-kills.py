@@ -23,7 +23,7 @@ ZONE = 1 << 20
 BLOCKS = ZONE // B
 WORKERS = 3
 EACH = 3                        # zones of a worker
-ROUNDS = 100 if long else 10
+ROUNDS = 200 if long else 20
 DEAD = errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN
 SEED = random.randrange(1 << 32)
 
