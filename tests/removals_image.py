@@ -4,10 +4,10 @@ most of them; planted by removals.py.  In the form of its table: file below the 
 replacement, test, TAP name.
 """
 
-COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP = (
+COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP, KEPT = (
     "zonelib/image%s.c" % x
     for x in ("-commit", "-round", "-log", "-codec", "-replay", "-load", "",
-              "-space", "-volatile", "-map"))
+              "-space", "-volatile", "-map", "-kept"))
 
 PROGRAM = "unit-powerloss"
 LOSS = PROGRAM, "power_losses_and_kills"
@@ -235,6 +235,27 @@ REMOVALS = {
         COMMIT, "  start = img->gathering == t;\n",
         "  start = img->gathering != NULL;\n", "unit-log",
         "timer_that_is_late"),
+    "image-kept-not-claimed": (
+        # What was written to a zone goes with what it kept.
+        KEPT, "    claim (img, zone, end + (ahead < AHEAD ? ahead : AHEAD));\n",
+        "    (void) ahead;\n", *LOSS),
+    "image-kept-not-waited-for": (
+        # The same, of a piece that is being given back.
+        KEPT, "k->busy && k->zone == zone && k->from < end", "0", *LOSS),
+    "image-kept-not": (
+        # A reset zone's space is never given back.
+        KEPT, "(flags & ~(ZFLAG_RESET | ZFLAG_OLD)) | ZFLAG_KEPT",
+        "flags & ~ZFLAG_RESET", "unit-kept", "kept_and_given_back"),
+    "image-kept-by-the-full": (
+        IMAGE, "(error == ENOSPC || error == EDQUOT) && kept_give_back (img)",
+        "(void) img, (void) error, 0", "full-filesystem.sh",
+        "znbd-server: a reset makes room for other zones"),
+    "image-kept-by-the-killed": (
+        IMAGE, "r == 0 && !closed", "0 && !closed", "unit-kept",
+        "given_back_after_a_kill"),
+    "image-kept-at-the-end": (
+        COMMIT, "    kept_give_back (img);\n", "", "unit-kept",
+        "given_back_at_the_end"),
 }
 
 # Bugs that few seeds of the short form meet, or none: so many are tried.

@@ -191,26 +191,6 @@ rewritten_zone (void **state)
 }
 
 static void
-space_is_freed (void **state)
-{
-  struct zdisk *disk;
-  struct stat before, after;
-
-  (void) state;
-  create ();
-  disk = open_disk (path);
-  fill (disk, 3, 0, 60, 3);
-  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
-  assert_int_equal (stat (path, &before), 0);
-  ok (disk, ZDISK_RESET, 3 * ZONE, ZONE, NULL, 0);
-  ok (disk, ZDISK_FLUSH, 0, 0, NULL, 0);
-  assert_int_equal (stat (path, &after), 0);
-  close_disk (disk);
-  /* Less what a record or two takes. */
-  assert_true (after.st_blocks + 50 * 8 <= before.st_blocks);
-}
-
-static void
 locks (void **state)
 {
   struct zdisk *disk, *other;
@@ -424,7 +404,6 @@ main (void)
     cmocka_unit_test (power_loss),
     cmocka_unit_test (fua_is_durable),
     cmocka_unit_test (rewritten_zone),
-    cmocka_unit_test (space_is_freed),
     cmocka_unit_test (locks),
     cmocka_unit_test (unfinished_commit),
     cmocka_unit_test (failed_sync),

@@ -457,7 +457,7 @@ want_done (struct ring_op *op, int res)
     take_batch (img);
     pthread_mutex_unlock (&img->commit_lock);
   }
-  round_step (img, res < 0 && r->want != WANT_PUNCH ? -res : 0);
+  round_step (img, res < 0 ? -res : 0);
   submit_want (img);
 }
 
@@ -509,9 +509,6 @@ submit_want (struct image *img)
       sqe->off = r->offset;
       sqe->len = r->length - 1;
     }
-    break;
-  case WANT_PUNCH:
-    image_prep_punch (sqe, img->fd, r->offset, r->length);
     break;
   default:
     io_uring_prep_nop (sqe);
@@ -780,11 +777,31 @@ commit_start_session (struct image *img, bool lost, struct zone_error *err)
   return 0;
 }
 
+/* Whether a zone was reset since, or keeps space. */
+static bool
+has_resets (const struct image *img)
+{
+  uint32_t i;
+
+  for (i = img->sb.conventional; i < img->sb.zones; i++)
+    if (img->zflags[i] & (ZFLAG_RESET | ZFLAG_KEPT))
+      return true;
+  return false;
+}
+
 int
 commit_end_session (struct image *img, struct zone_error *err)
 {
   int r;
 
+  kept_stop (img);
+  if (has_resets (img)) {
+    round_begin (img);
+    r = session_round (img);
+    if (r)
+      return session_error (img, r, err);
+    kept_give_back (img);
+  }
   round_begin (img);
   img->round.next.flags |= IMAGE_CLEAN;
   r = session_round (img);

@@ -5,6 +5,7 @@
  *   image-codec.c     checksums, encoding and decoding of every struct
  *   image-file.c      the file itself: opening, locks, whole reads
  *   image-space.c     zeroing, giving space and taking it back
+ *   image-kept.c      the space of zones that were reset, for a while
  *   image-create.c    making
  *   image-load.c      reading all metadata and judging it (load and check)
  *   image-check.c     checking and repairing
@@ -37,6 +38,8 @@
                                  * must stay as they are until it is */
 
 #define ZFLAG_SPACE     8u      /* its records have their space */
+#define ZFLAG_KEPT      16u     /* it keeps space, see image-kept.c */
+#define ZFLAG_OLD       32u     /* and did so a while ago; under kept.lock */
 
 /* A mapping of the data, see image-map.c. */
 #define SPANS_MAX 32            /* spans of it in use */
@@ -85,6 +88,22 @@ struct image_replay {
   uint32_t nitems, space;
 };
 
+/* Space of zones that were reset, see image-kept.c. */
+struct image_kept {
+  pthread_mutex_t lock;         /* protects: */
+  _Atomic uint32_t *claimed;    /* by zone, where ZFLAG_KEPT is set: what is
+                                 * kept begins there, IMAGE_BLOCKs */
+  uint32_t nzones;              /* that keep something */
+  bool busy;                    /* something is being given back: of */
+  uint32_t zone;                /* this zone, */
+  uint64_t from;                /* from there on, bytes from its start */
+  pthread_cond_t done;          /* no more */
+  pthread_cond_t work;          /* for the thread */
+  pthread_t thread;
+  bool running;
+  _Atomic bool stop;
+};
+
 /* For a round that waits for others to join. */
 #define GATHER_TIMERS 8u
 struct gather_timer {
@@ -98,14 +117,13 @@ struct gather_timer {
 struct round {
   enum {
     ROUND_BEGIN, ROUND_LOGGED,
-    ROUND_ALONE, ROUND_RECORDS, ROUND_SYNCED, ROUND_COMMITTED, ROUND_PUNCHED,
+    ROUND_ALONE, ROUND_RECORDS, ROUND_SYNCED, ROUND_COMMITTED, ROUND_RESETS,
   } stage;
   enum {                        /* what is to be done before the next step */
     WANT_NOTHING,               /* but a turn of the others */
     WANT_ALONE,                 /* no entry of the log is on its way */
     WANT_SYNC,
     WANT_WRITE,                 /* of buf, durably */
-    WANT_PUNCH,
     WANT_END,
   } want;
   const void *buf;
@@ -190,6 +208,7 @@ struct image {
   struct image_log log;         /* the leader's */
   struct image_replay replay;
   struct image_map map;
+  struct image_kept kept;
 };
 
 static inline struct image *
@@ -249,12 +268,27 @@ bool image_forgets (int fd);
 int image_allocate (int fd, uint64_t offset, uint64_t length);
 /* Gives space back; never writes. */
 int image_punch (int fd, uint64_t offset, uint64_t length);
-void image_prep_punch (struct io_uring_sqe *sqe, int fd, uint64_t offset,
-                       uint64_t length);
 /* Zeros a range, sparsely where holes is set. */
 int image_zero (int fd, uint64_t offset, uint64_t length, bool holes);
 /* ZERO, FINISH, DISCARD or CACHE on the io's ring. */
 void image_space_submit (struct image *img, struct store_io *io);
+
+/* image-kept.c */
+int kept_init (struct image *img);      /* -1: no memory */
+void kept_free (struct image *img);
+/* The thread may be started, and is to end: what is kept then stays so until
+ * kept_give_back. */
+void kept_start (struct image *img);
+void kept_stop (struct image *img);
+/* A zone's reset is durable: its flag goes, and its space is kept. */
+void kept_reset (struct image *img, uint32_t zone);
+/* Before something is written to a zone, which ends so many bytes from its
+ * start.  May wait while some of its space is given back. */
+void kept_claim (struct image *img, uint32_t zone, uint64_t end);
+/* All that is kept.  Returns false where nothing was. */
+bool kept_give_back (struct image *img);
+/* After a session that was not ended: what it left above the pointers. */
+void kept_find (struct image *img);
 
 /* image-load.c.  Reads superblock and commit; then all zones. */
 int image_read_head (struct image *img, FILE *out, unsigned *faults,
@@ -349,6 +383,9 @@ const void *image_mapped (struct store *store, uint64_t offset,
 struct image *image_open_head (const char *path, bool readonly, FILE *out,
                                unsigned *faults, struct zone_error *err);
 void image_perform (struct image *img, struct store_io *io);
+/* Whether what failed so may succeed now: there was no space, and some was
+ * given back. */
+bool image_finds_room (struct image *img, int error);
 /* Its end: everything that may change data in place comes by. */
 void image_done (struct image *img, struct store_io *io, int error,
                  uint64_t bytes);

@@ -14,7 +14,7 @@
  * A reset is the one thing that must be durable before its zone is written
  * again: until then the old record's data must stay as it is.  Such a write
  * waits for a commit (see image.c), and the round that makes the reset
- * durable punches its hole.
+ * durable lets its space go (image-kept.c).
  */
 
 #include <config.h>
@@ -213,20 +213,15 @@ put_in_force (struct image *img, struct round *r)
   log_restart (img);
 }
 
-/* What was reset may go.  Space only: that nothing of it is seen is the
- * pointer's doing, so it does not matter whether it can be had. */
+/* What was reset may go, as far as others have had their turn. */
 static void
-want_punch (struct image *img, struct round *r)
+let_go (struct image *img, struct round *r)
 {
-  while (r->at < r->n && !(r->list[r->at] & WAS_RESET))
-    r->at++;
-  if (r->at < r->n) {
-    uint32_t zone = r->list[r->at] & ~WAS_RESET;
+  uint32_t n;
 
-    r->offset = img->sb.data_offset + zones_start (img->zones, zone);
-    r->length = zones_length (img->zones, zone);
-    r->want = WANT_PUNCH;
-  }
+  for (n = 0; n < STEP_RECORDS && r->at < r->n; n++, r->at++)
+    if (r->list[r->at] & WAS_RESET)
+      kept_reset (img, r->list[r->at] & ~WAS_RESET);
 }
 
 static void
@@ -314,14 +309,13 @@ round_step (struct image *img, int e)
   case ROUND_COMMITTED:
     if (r->nchanged > 0 || r->always)
       put_in_force (img, r);
-    r->stage = ROUND_PUNCHED;
+    r->stage = ROUND_RESETS;
     r->at = 0;
-    want_punch (img, r);
-    break;
-  case ROUND_PUNCHED:
-    atomic_fetch_and (&img->zflags[r->list[r->at++] & ~WAS_RESET],
-                      ~ZFLAG_RESET);
-    want_punch (img, r);
+    /* fall through */
+  case ROUND_RESETS:
+    let_go (img, r);
+    if (r->at < r->n)
+      return;
     break;
   case ROUND_LOGGED:            /* its entry is a flight's by now */
     break;
@@ -359,9 +353,6 @@ round_do (struct image *img)
     break;
   case WANT_WRITE:
     e = round_write_durably (img->fd, r->buf, r->length, r->offset);
-    break;
-  case WANT_PUNCH:
-    image_punch (img->fd, r->offset, r->length);
     break;
   case WANT_NOTHING:
   case WANT_ALONE:              /* it is: see image-commit.c */

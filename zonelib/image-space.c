@@ -113,13 +113,6 @@ image_punch (int fd, uint64_t offset, uint64_t length)
   return allocate (fd, mode_of (STEP_PUNCH), offset, length);
 }
 
-void
-image_prep_punch (struct io_uring_sqe *sqe, int fd, uint64_t offset,
-                  uint64_t length)
-{
-  io_uring_prep_fallocate (sqe, fd, mode_of (STEP_PUNCH), offset, length);
-}
-
 int
 image_zero (int fd, uint64_t offset, uint64_t length, bool holes)
 {
@@ -146,7 +139,7 @@ step_done (struct ring_op *op, int res)
     ((char *) sio - offsetof (struct store_io, priv));
   int error = res < 0 ? -res : 0;
 
-  if (res == -EINTR || res == -EAGAIN) {
+  if (res == -EINTR || res == -EAGAIN || image_finds_room (sio->img, error)) {
     submit_step (io);
     return;
   }

@@ -128,6 +128,12 @@ image_done (struct image *img, struct store_io *io, int error, uint64_t bytes)
   io->done (io, error, bytes);
 }
 
+bool
+image_finds_room (struct image *img, int error)
+{
+  return (error == ENOSPC || error == EDQUOT) && kept_give_back (img);
+}
+
 static void
 ring_done (struct ring_op *op, int res)
 {
@@ -139,7 +145,7 @@ ring_done (struct ring_op *op, int res)
 
   if (res < 0 && res != -EINTR && res != -EAGAIN)
     r = -res;
-  else if (done < io->length)
+  if (done < io->length && (r == 0 || image_finds_room (rio->img, r)))
     r = transfer (rio->img, io, &done);
   image_done (rio->img, io, r, done);
 }
@@ -208,6 +214,10 @@ image_perform (struct image *img, struct store_io *io)
   uint64_t done = 0;
   int r = 0;
 
+  if (io->op == STORE_WRITE || io->op == STORE_ZERO ||
+      io->op == STORE_DISCARD || io->op == STORE_FINISH)
+    kept_claim (img, io->zone, io->offset + io->length -
+                zones_start (img->zones, io->zone));
   switch (io->op) {
   case STORE_READ:
   case STORE_WRITE:
@@ -216,6 +226,8 @@ image_perform (struct image *img, struct store_io *io)
       return;
     }
     r = transfer (img, io, &done);
+    if (image_finds_room (img, r))
+      r = transfer (img, io, &done);
     break;
   case STORE_ZERO:
   case STORE_FINISH:
@@ -226,6 +238,8 @@ image_perform (struct image *img, struct store_io *io)
       return;
     }
     r = perform_space (img, io);
+    if (image_finds_room (img, r))
+      r = perform_space (img, io);
     map_forget (img, io->offset, io->length);
     break;
   case STORE_RESET:
@@ -261,6 +275,8 @@ reserve_records (struct image *img, uint32_t zone)
 
     int r = image_allocate (img->fd, at - at % IMAGE_BLOCK, IMAGE_BLOCK);
 
+    if (image_finds_room (img, r))
+      r = image_allocate (img->fd, at - at % IMAGE_BLOCK, IMAGE_BLOCK);
     if (r && r != EOPNOTSUPP && r != ENOSYS)
       return r;
   }
@@ -334,7 +350,7 @@ static int
 image_load (struct store *store, struct zones *zs, struct zone_error *err)
 {
   struct image *img = image_of (store);
-  bool lost;
+  bool lost, closed;
   int r;
 
   if (image_read_zones (img, zs, !store->readonly, NULL, NULL, err) == -1)
@@ -349,7 +365,11 @@ image_load (struct store *store, struct zones *zs, struct zone_error *err)
   if (r)
     return zone_error (err, r, "%s: what its log has cannot be written: %s",
                        img->path, strerror (r));
-  return commit_start_session (img, lost, err);
+  closed = image_past (img) == IMAGE_WAS_CLOSED;
+  r = commit_start_session (img, lost, err);
+  if (r == 0 && !closed)
+    kept_find (img);
+  return r;
 }
 
 void
@@ -360,6 +380,7 @@ image_free (struct image *img)
   log_free (img);
   volatile_stop (img);
   commit_free (img);
+  kept_free (img);
   image_file_close (img->fd, img->loop_file);
   free (img->zflags);
   free (img->path);
@@ -383,6 +404,7 @@ image_start (struct store *store, struct zone_error *err)
 {
   (void) err;
   map_start (image_of (store));
+  kept_start (image_of (store));
   return 0;
 }
 
@@ -450,7 +472,8 @@ image_open_head (const char *path, bool readonly, FILE *out,
   map_init (img);
   log_init (img);
   img->zflags = calloc (img->sb.zones, 1);
-  if (commit_init (img) == -1 || img->zflags == NULL) {
+  if (commit_init (img) == -1 || kept_init (img) == -1 ||
+      img->zflags == NULL) {
     zone_error (err, ENOMEM, "%s: no memory for %" PRIu32 " zones", path,
                 img->sb.zones);
     image_free (img);
