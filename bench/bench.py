@@ -65,6 +65,9 @@ def unix_part():
         (Case("write", 4 * K, 32), fast, {}),
         (Case("read", 256 * K, 16), [rate(1.5), cpu(0.6)], {}),
         (Case("write", 256 * K, 16), [rate(1.5), cpu(0.6)], {}),
+        (Case("write", 4 * K, 32, trimmed=False), fast, {}),
+        (Case("write", 256 * K, 16, trimmed=False), [rate(1.5), cpu(0.6)],
+         {}),
         (Case("read", 4 * K, 4, 16), [rate(3), fair(0.5)], {}),
         (Case("read", 4 * K, 4, 256), [rate(3), fair(0.5)], {}),
     ]

@@ -26,19 +26,23 @@ class Case:
     rewrite (anywhere in the half without zones) or append (all connections
     to the same zone).  sync: each write is durable, by "fua" or "flush".
     part: so many bytes of the disk only, which the processor's caches hold.
+    trimmed: whether plain disks are trimmed before a zone write, as zones are
+    reset, or are written over as they are.
     """
     OPS = {"read": "random read", "write": "zone write",
            "rewrite": "random write", "append": "append"}
     SYNCS = {"fua": ", FUA", "flush": ", flush behind each"}
 
     def __init__(self, op, bs, depth, connections=1, sync=None, what="",
-                 part=None):
+                 part=None, trimmed=True):
         self.op, self.bs, self.depth, self.part = op, bs, depth, part
         self.connections, self.sync = connections, sync
-        self.name = "%s %dk, depth %d%s%s%s" % (
+        self.trimmed = trimmed
+        self.name = "%s %dk, depth %d%s%s%s%s" % (
             self.OPS[op], bs // K, depth,
             ", %d connections" % connections if connections > 1 else "",
-            self.SYNCS.get(sync, ""), what)
+            self.SYNCS.get(sync, ""), what,
+            "" if trimmed else ", plain disks not trimmed")
 
 
 class Result:
@@ -98,7 +102,8 @@ CLIENTS = {"nbd-load": load, "fio": fio}
 
 def fill(server):
     """The second half of the disk, with data."""
-    server.renew()
+    if server.zoned:
+        server.renew()
     p = server.place
     subprocess.run([p.program("bench/nbd-load"), *server.where(),
                     "--write", "--offset", str(p.half), "--length",
@@ -117,15 +122,21 @@ def settle(server):
 
 
 def run_case(server, case, client, seconds):
-    if case.op in ("write", "append"):
-        server.renew()
-        server.full = False
-    elif case.op == "read" and not server.full:
+    """Each finds the second half full, and leaves it so; but where writes are
+    durable it is on a disk, which that would keep busy."""
+    zones = case.op in ("write", "append")
+    fills = not case.sync and server.role != "ceiling"
+    if fills and not server.full:
         fill(server)
+    if zones and (case.trimmed or server.zoned):
+        server.renew()
+    server.full = server.full and not zones
     settle(server)
     before = server.cpu()
     result = client(server, case, seconds)
     result.cpu = (server.cpu() - before) / result.requests * 1e6
+    if fills and not server.full:
+        fill(server)            # before anybody tidies up behind it
     return result
 
 

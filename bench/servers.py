@@ -56,6 +56,7 @@ class Server:
     export = ""
     transports = TRANSPORTS
     patience = 20               # seconds until it listens
+    zoned = False               # the second half
 
     def __init__(self, place):
         self.place = place
@@ -91,7 +92,7 @@ class Server:
             f.truncate(self.place.size)
 
     def renew(self):
-        """Makes the second half as if it had never been written."""
+        """Trims the second half."""
         fd = os.open(self.disk, os.O_RDWR)
         half = ctypes.c_int64(self.place.half)
         if libc.fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
@@ -165,6 +166,7 @@ class Server:
 
 class Zoned(Server):
     role = "ours"
+    zoned = True
 
     def _znbd(self, *args):
         subprocess.run([self.place.program("client/znbd"), *args],

@@ -38,6 +38,8 @@ CASES = [
     Case("write", 256 * K, 1),
     Case("write", 256 * K, 16),
     Case("write", 256 * K, 32),
+    Case("write", 4 * K, 32, trimmed=False),
+    Case("write", 256 * K, 16, trimmed=False),
     Case("read", 4 * K, 4, 16),
     Case("read", 4 * K, 4, 256),
     Case("write", 4 * K, 4, 8),
