@@ -52,6 +52,7 @@ struct request {
   /* As received. */
   uint64_t cookie, offset, length;
   uint16_t type, flags;
+  bool aside;                   /* a write that others are to do, see conn.c */
 
   uint8_t *buf;                 /* from the loop's pool, of buf_size */
   bool mapped;                  /* a read whose data is to be sent from where

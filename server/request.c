@@ -52,7 +52,8 @@ request_submit (struct request *req, enum zdisk_op op, unsigned flags,
 {
   req->complete = complete;
   req->z.op = op;
-  req->z.flags = flags | (req->flags & NBD_CMD_FLAG_FUA ? ZDISK_FUA : 0);
+  req->z.flags = flags | (req->flags & NBD_CMD_FLAG_FUA ? ZDISK_FUA : 0) |
+    (req->aside ? ZDISK_ASIDE : 0);
   req->z.offset = offset;
   req->z.length = length;
   req->z.buf = req->buf;

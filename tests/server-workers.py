@@ -47,14 +47,18 @@ def wait(h, *cookies):
             h.poll(1000)
 
 
-def small(h, zone, length):
+def small(h, zone, length, at_once=True):
     """Writes a zone in order and the conventional one anywhere, and reads
-    it back, many at once."""
+    it back, many at once, or the writes one after the other."""
     data = nbd.Buffer.from_bytearray(bytearray(os.urandom(length)))
     back = nbd.Buffer(length)
     places = [zone * 64 * M + i * length for i in range(16)]
-    wait(h, *[h.aio_pwrite(data, at) for at in places])
-    wait(h, *[h.aio_pwrite(data, i * length) for i in range(16)])
+    for ats in places, [i * length for i in range(16)]:
+        if at_once:
+            wait(h, *[h.aio_pwrite(data, at) for at in ats])
+        else:
+            for at in ats:
+                wait(h, h.aio_pwrite(data, at))
     for _ in range(ROUNDS):
         wait(h, *[h.aio_pread(nbd.Buffer(length), at) for at in places])
     wait(h, h.aio_pread(back, places[-1]))
@@ -76,14 +80,28 @@ try:
             h = connect(server.uri)
             # No zone is reset: who waits for that to be durable waits for a
             # sync, which a ring always gives to a worker.
-            good = all([small(h, 1, 256 << 10), small(h, 2, 64 << 10),
-                        small(h, 3, 4096)])
+            good = all([small(h, 1, 256 << 10, False),
+                        small(h, 2, 64 << 10), small(h, 3, 4096)])
             tap.ok(good, "what was written is read, in %s" % folder[:8])
             tap.equal(workers(server), [],
                       "the loops did all of it themselves")
+            h.shutdown()
+        with ZnbdServer(image, "-t", "2") as server:
+            h = connect(server.uri)
             h.trim(M, 0)
             tap.ok(workers(server), "a discard is for a worker thread, and "
                    "this test sees such threads", threads(server))
+            h.shutdown()
+        with ZnbdServer(image, "-t", "2") as server:
+            h = connect(server.uri)
+            h.trim(64 * M, 64 * M)
+            h.flush()
+            h.shutdown()
+        with ZnbdServer(image, "-t", "2") as server:
+            h = connect(server.uri)
+            tap.ok(small(h, 1, 256 << 10) and workers(server),
+                   "large writes are for one where more comes behind them",
+                   threads(server))
             h.shutdown()
         os.unlink(image)
 

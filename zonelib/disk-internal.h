@@ -76,6 +76,15 @@ disk_of (const struct zdisk_request *req)
   return req->work.client->disk;
 }
 
+/* Flags for the store. */
+static inline unsigned
+store_flags (const struct zdisk_request *req)
+{
+  return (req->flags & ZDISK_MAY_TRIM ? STORE_MAY_TRIM : 0) |
+    (req->flags & ZDISK_FAST_ZERO ? STORE_FAST_ZERO : 0) |
+    (req->flags & ZDISK_ASIDE ? STORE_ASIDE : 0);
+}
+
 static inline struct zone *
 zone_of (const struct zdisk_request *req)
 {

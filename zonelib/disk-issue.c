@@ -123,8 +123,7 @@ issue_next (struct zdisk *disk, struct effects *fx, struct ring *ring)
   w->merged = NULL;
   io->ring = ring;
   io->zone = w->zone;
-  io->flags = (req->flags & ZDISK_MAY_TRIM ? STORE_MAY_TRIM : 0) |
-    (req->flags & ZDISK_FAST_ZERO ? STORE_FAST_ZERO : 0);
+  io->flags = store_flags (req);
   io->offset = start + w->gap;
   io->iov = w->iov;
   io->niov = 1;

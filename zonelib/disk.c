@@ -503,8 +503,7 @@ start_direct (struct zdisk_request *req, enum store_op op)
   struct store *store = disk_of (req)->store;
 
   w->io.op = op;
-  w->io.flags = (req->flags & ZDISK_MAY_TRIM ? STORE_MAY_TRIM : 0) |
-    (req->flags & ZDISK_FAST_ZERO ? STORE_FAST_ZERO : 0);
+  w->io.flags = store_flags (req);
   w->io.zone = w->zone;
   w->io.offset = req->offset + w->done_bytes;
   w->io.length = w->length;

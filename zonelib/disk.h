@@ -53,6 +53,8 @@ enum zdisk_op {
 #define ZDISK_MAY_TRIM  2u      /* ZERO: holes are welcome */
 #define ZDISK_FAST_ZERO 4u      /* ZERO: fail with ENOTSUP rather than write */
 #define ZDISK_ALL       8u      /* management: the ALL form */
+#define ZDISK_ASIDE     16u     /* WRITE: better done by another thread, as
+                                 * this one has more to do; a hint */
 
 struct zdisk_request {
   /* The caller sets these. */

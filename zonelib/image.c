@@ -178,11 +178,12 @@ submit_to_ring (struct image *img, struct store_io *io)
  * waiting (ext4 and tmpfs say that they cannot).  That costs more than to
  * copy whole pages into the cache, which waits for nothing but a kernel that
  * has too much to write back, and then for all writers.  A part of a page
- * may have to be read first. */
+ * may have to be read first.  (Where the thread has more to do, it is said.) */
 static bool
 is_quick (const struct image *img, const struct store_io *io)
 {
   return io->op == STORE_WRITE && io->length <= QUICK_MAX &&
+    !(io->flags & STORE_ASIDE) &&
     (file_offset (img, io) | io->length) % IMAGE_BLOCK == 0;
 }
 

@@ -79,6 +79,7 @@ enum store_op {
 #define STORE_MAY_TRIM  1u      /* ZERO: holes are welcome */
 #define STORE_FAST_ZERO 2u      /* ZERO: ENOTSUP rather than writing zeros */
 #define STORE_ALL       4u      /* ZONE_OP: all zones that the form takes */
+#define STORE_ASIDE     8u      /* WRITE: as ZDISK_ASIDE */
 
 struct store_io {
   enum store_op op;
