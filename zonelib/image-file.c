@@ -171,6 +171,9 @@ image_file_open (const char *path, bool readonly, bool *block_device,
     zone_error (err, errno, "%s: %s", path, strerror (errno));
     goto fail;
   }
+  /* Its owner may have it: when it was last read is of no interest, and ext4
+   * without a journal writes that with each sync. */
+  fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NOATIME);
   return fd;
 
  fail:
