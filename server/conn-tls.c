@@ -16,6 +16,7 @@
 #include "conn-tls.h"
 #include "log.h"
 #include "loop.h"
+#include "request.h"
 #include "tls.h"
 
 /* Plain text of a record, and what a record may take on the wire: TLS 1.2
@@ -50,6 +51,7 @@ struct tls {
    * then the rest of c->replies. */
   size_t gathered_start, gathered_end;
   size_t plain_taken;           /* of c->out */
+  bool looked;                  /* some of it was read from a mapping */
   unsigned iov;                 /* of the first reply: taken whole */
   size_t iov_taken;             /* and of the next iovec */
 
@@ -264,6 +266,12 @@ conn_tls_is_begun (const struct conn *c)
   return c->tls && c->tls->state != PLAIN;
 }
 
+bool
+conn_tls_has_begun_reply (const struct conn *c)
+{
+  return c->tls && (c->tls->iov > 0 || c->tls->iov_taken > 0);
+}
+
 /* So much of the first reply is encrypted or gathered. */
 static void
 take (struct conn *c, size_t n)
@@ -284,6 +292,25 @@ take (struct conn *c, size_t n)
   if (c->replies == NULL)
     c->replies_tail = &c->replies;
   request_free (req);
+}
+
+/* The first reply that can be sent now, or NULL.  What has to be read before
+ * is not among them any more. */
+static struct request *
+first_reply (struct conn *c)
+{
+  struct request *req;
+
+  while ((req = c->replies) != NULL && req->mapped) {
+    if (conn_tls_has_begun_reply (c) || request_find (req)) {
+      c->tls->looked = true;
+      break;
+    }
+    c->replies = req->next;
+    if (c->replies == NULL)
+      c->replies_tail = &c->replies;
+  }
+  return req;
 }
 
 /* What the first reply has at one place. */
@@ -323,7 +350,7 @@ gather (struct conn *c)
       return;
     c->out_len = tls->plain_taken = 0;
   }
-  while (c->replies && tls->gathered_end < RECORD) {
+  while (first_reply (c) && tls->gathered_end < RECORD) {
     p = piece (c, &n);
     if (n >= RECORD && tls->gathered_end == 0)
       return;
@@ -347,7 +374,7 @@ encrypt (struct conn *c)
     gathered = n > 0;
     if (gathered)
       p = tls->gathered + tls->gathered_start;
-    else if (c->replies)
+    else if (first_reply (c))
       p = piece (c, &n);
     else
       return;
@@ -384,8 +411,16 @@ conn_tls_encrypt (struct conn *c)
 {
   struct tls *tls = c->tls;
 
+  tls->looked = false;
   if (tls->state == UP)
     encrypt (c);
+  if (tls->looked && zdisk_map_failed (c->export->disk)) {
+    /* Nobody is to take that for data. */
+    tls->state = OVER;
+    tls->out_len = 0;
+    conn_kill (c, "what it was to be sent is gone from the disk");
+    return false;
+  }
   if (is_done (c))
     say_goodbye (tls);
   if (tls->out_len == 0 || c->phase == CONN_DEAD)

@@ -35,6 +35,9 @@ bool conn_tls_is_begun (const struct conn *c);
  * sent. */
 bool conn_tls_encrypt (struct conn *c);
 
+/* Whether some of the first reply is encrypted. */
+bool conn_tls_has_begun_reply (const struct conn *c);
+
 /* The send is over. */
 void conn_tls_sent (struct conn *c);
 

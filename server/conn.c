@@ -125,12 +125,13 @@ static void
 read_mapped (struct conn *c)
 {
   struct request *req = c->replies, *next;
+  bool begun = conn_tls_has_begun_reply (c);
 
   c->replies = NULL;
   c->replies_tail = &c->replies;
-  for (; req; req = next) {
+  for (; req; req = next, begun = false) {
     next = req->next;
-    if (req->mapped)
+    if (req->mapped && !begun)
       request_read (req);
     else
       queue_reply (c, req);

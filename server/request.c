@@ -124,7 +124,7 @@ bool
 request_find (struct request *req)
 {
   const void *data = zdisk_mapped (req->conn->export->disk, req->offset,
-                                   req->length);
+                                   req->length, req->conn->tls != NULL);
 
   if (data == NULL) {
     request_read (req);
@@ -164,7 +164,7 @@ read_start (struct request *req)
       .offset = offset, .length = req->length
     };
     req->u.read.npieces = 1;
-    if (c->tls == NULL && zdisk_may_map (e->disk, offset, req->length)) {
+    if (zdisk_may_map (e->disk, offset, req->length)) {
       reply_mapped (req);
       return;
     }

@@ -12,6 +12,8 @@ import shutil
 import tempfile
 import time
 
+import nbd
+
 from harness import TAP, ZnbdServer, run
 from nbd_raw import Raw, CMD_READ, CMD_DISC, CMD_TRIM, EIO
 import nbd_raw
@@ -185,6 +187,79 @@ def cut_off():
         server.kill()
 
 
+def psk():
+    path = tap.path("keys.psk")
+    with open(path, "w") as f:
+        os.fchmod(f.fileno(), 0o600)
+        f.write("alice:" + random.randbytes(32).hex() + "\n")
+    return path
+
+
+def by_tls(server, keys):
+    h = nbd.NBD()
+    h.set_tls(nbd.TLS_REQUIRE)
+    h.set_tls_username("alice")
+    h.set_tls_psk_file(keys)
+    h.connect_unix(server.socket)
+    return h
+
+
+def enciphered(path, data):
+    """With TLS the server reads it itself, from a mapping of its own."""
+    keys = psk()
+    with ZnbdServer(path, "--tls=require", "--tls-psk=" + keys) as server:
+        h = by_tls(server, keys)
+        wrong = []
+        jobs = []
+        for i in range(200):
+            length = random.choice([512, 4 * K, 12 * K, 20 * K, 256 * K, M])
+            at = random.randrange(0, len(data) - length, 512)
+            buf = nbd.Buffer(length)
+            jobs.append((at, length, buf, h.aio_pread(buf, at)))
+            if i % 20 == 0:
+                drop_cache(path)
+            while h.aio_in_flight() > 16:
+                h.poll(-1)
+        for at, length, buf, cookie in jobs:
+            while not h.aio_command_completed(cookie):
+                h.poll(-1)
+            if buf.to_bytearray() != data[at:at + length]:
+                wrong.append((at, length))
+        tap.equal(wrong, [], "with TLS replies have the data")
+        tap.ok(mapped(server) > 0, "with TLS they come from the cache",
+               mapped(server))
+        h.shutdown()
+
+
+def cut_off_by_tls():
+    """What is gone is never taken for zeros; the others are served."""
+    path = create(tap.path("u.zbd"), "--size", 4 * ZONE)
+    keys = psk()
+    with ZnbdServer(path, "--tls=require", "--tls-psk=" + keys) as server:
+        h = by_tls(server, keys)
+        for zone in 0, 3:
+            h.pwrite(b"x" * M, zone * ZONE)
+        tap.ok(h.pread(M, 3 * ZONE) == b"x" * M, "a zone is read with TLS")
+        os.truncate(path, os.stat(path).st_size - 2 * ZONE)
+        said = None
+        try:
+            said = "%d bytes that are %s" % (M, h.pread(M, 3 * ZONE)[:4])
+        except nbd.Error:
+            pass
+        tap.equal(said, None, "where its file was cut off it is no more")
+        h = by_tls(server, keys)
+        tap.ok(h.pread(M, 0) == b"x" * M, "what is left is read")
+        try:
+            h.pread(4 * K, 3 * ZONE)
+            said = 0
+        except nbd.Error as e:
+            said = e.errno
+        tap.equal(said, "EIO", "and what is not is an error")
+        tap.ok(h.pread(4 * K, 0) == b"x" * 4 * K, "the server goes on")
+        h.shutdown()
+        server.kill()
+
+
 def bounded():
     """More of the image is read than may be in use at a time."""
     zones, zone = 48, 1 << 30
@@ -209,9 +284,11 @@ def bounded():
 
 random.seed(os.environ.get("ZNBD_SEED", "7"))
 path, data = contents("on a disk", tap.tmp)
+enciphered(path, data)
 goodbye(path, data)
 reset_before_sent(path, data)
 cut_off()
+cut_off_by_tls()
 if shm:
     try:
         contents("on tmpfs", shm)

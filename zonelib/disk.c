@@ -194,12 +194,18 @@ disk_read (struct zdisk *disk, const struct zdisk_request *req)
 }
 
 const void *
-zdisk_mapped (struct zdisk *disk, uint64_t offset, uint64_t length)
+zdisk_mapped (struct zdisk *disk, uint64_t offset, uint64_t length, bool own)
 {
   struct store *store = disk->store;
 
   return zdisk_may_map (disk, offset, length)
-    ? store->ops->mapped (store, offset, length) : NULL;
+    ? store->ops->mapped (store, offset, length, own) : NULL;
+}
+
+bool
+zdisk_map_failed (const struct zdisk *disk)
+{
+  return disk->store->map_failed;
 }
 
 struct zdisk_client *

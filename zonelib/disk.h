@@ -149,7 +149,11 @@ uint64_t zdisk_data_ahead (const struct zdisk *disk, uint64_t offset);
  * reset or overwritten before they are sent, as those of any read do that has
  * not been answered. */
 const void *zdisk_mapped (struct zdisk *disk, uint64_t offset,
-                          uint64_t length);
+                          uint64_t length, bool own);
+/* With own they are for the calling thread, which reads them itself.  If this
+ * says true then, what it read may be wrong (the file was cut off), and there
+ * will be no more of it. */
+bool zdisk_map_failed (const struct zdisk *disk);
 /* Whether there may be any such. */
 bool zdisk_may_map (const struct zdisk *disk, uint64_t offset,
                     uint64_t length);

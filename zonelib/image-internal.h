@@ -14,6 +14,7 @@
  *   image-log.c       little that changed, durable in one write
  *   image-replay.c    what the log has, after a power loss
  *   image-map.c       data that is sent from the page cache
+ *   image-sigbus.c    mappings of a file that may be cut off
  *   image-volatile.c  pointers that outlive the process but not the machine
  */
 
@@ -44,7 +45,8 @@
 /* A mapping of the data, see image-map.c. */
 #define SPANS_MAX 32            /* spans of it in use */
 struct image_map {
-  uint8_t *data;                /* NULL: there is none */
+  uint8_t *data;                /* for the kernel; NULL: there is none */
+  uint8_t *own;                 /* for this program, or NULL */
   size_t page;
   _Atomic bool *used;           /* by span */
   _Atomic uint64_t *seen;       /* what was in memory, see image-map.c */
@@ -377,7 +379,7 @@ void map_stop (struct image *img);
 /* A range was made a hole, perhaps. */
 void map_forget (struct image *img, uint64_t offset, uint64_t length);
 const void *image_mapped (struct store *store, uint64_t offset,
-                          uint64_t length);
+                          uint64_t length, bool own);
 
 /* image.c.  Opens an image as far as its superblock and commit. */
 struct image *image_open_head (const char *path, bool readonly, FILE *out,
@@ -390,6 +392,13 @@ bool image_finds_room (struct image *img, int error);
 void image_done (struct image *img, struct store_io *io, int error,
                  uint64_t bytes);
 void image_free (struct image *img);
+
+/* image-sigbus.c.  A mapping that this program touches: *failed is set when
+ * what was read of it may be wrong.  Returns -1 where there are too many. */
+#define MAPPINGS_MAX 128
+int sigbus_enter (void *start, size_t length, int prot,
+                  _Atomic bool *failed);
+void sigbus_leave (void *start);
 
 /* image-volatile.c */
 int volatile_start (struct image *img, struct zone_error *err);

@@ -2,7 +2,9 @@
 /* Data that is sent from where the page cache has it: a mapping of the
  * image's data, of which parts are handed to the kernel and which this
  * program never reads itself.  So a file that is truncated below it ends a
- * send with EFAULT, and is no SIGBUS.
+ * send with EFAULT, and is no SIGBUS.  What has to be enciphered is read by
+ * this program, from a mapping of its own (image-sigbus.c): one that fails is
+ * never to be mistaken for data, and the kernel would not know.
  *
  * A part is given away only while all of it is in memory (mincore): a page
  * that has to be fetched would stop the event loop, and one that is a hole
@@ -55,12 +57,26 @@ may_ask (int fd, bool readonly)
   return !readonly || (fstat (fd, &st) == 0 && geteuid () == st.st_uid);
 }
 
+/* A mapping of the data, or NULL.  There may be no room for it, in a process
+ * or a machine of 32 bits. */
+static void *
+map_data (const struct image *img)
+{
+  void *p = mmap (NULL, img->sb.size, PROT_READ, MAP_SHARED, img->fd,
+                  img->sb.data_offset);
+
+  if (p == MAP_FAILED)
+    return NULL;
+  /* Nobody is to read ahead: what is not there is not read by this way. */
+  madvise (p, img->sb.size, MADV_RANDOM);
+  return p;
+}
+
 void
 map_start (struct image *img)
 {
   struct image_map *m = &img->map;
   uint64_t spans = (img->sb.size + SPAN - 1) / SPAN;
-  void *p;
 
   m->page = sysconf (_SC_PAGESIZE);
   /* What is only in the log is in no place of the file. */
@@ -72,14 +88,13 @@ map_start (struct image *img)
   m->seen = calloc (SEEN_PLACES, sizeof *m->seen);
   if (m->used == NULL || m->seen == NULL)
     return;
-  /* There may be no room for it, in a process or a machine of 32 bits. */
-  p = mmap (NULL, img->sb.size, PROT_READ, MAP_SHARED, img->fd,
-            img->sb.data_offset);
-  if (p == MAP_FAILED)
-    return;
-  /* Nobody is to read ahead: what is not there is not read by this way. */
-  madvise (p, img->sb.size, MADV_RANDOM);
-  m->data = p;
+  m->data = map_data (img);
+  m->own = m->data ? map_data (img) : NULL;
+  if (m->own && sigbus_enter (m->own, img->sb.size, PROT_READ,
+                              &img->store.map_failed) == -1) {
+    munmap (m->own, img->sb.size);
+    m->own = NULL;
+  }
 }
 
 void
@@ -89,6 +104,10 @@ map_stop (struct image *img)
 
   if (m->data)
     munmap (m->data, img->sb.size);
+  if (m->own) {
+    sigbus_leave (m->own);
+    munmap (m->own, img->sb.size);
+  }
   free (m->used);
   free (m->seen);
   pthread_mutex_destroy (&m->lock);
@@ -109,6 +128,16 @@ now_ms (void)
   return ts.tv_sec * UINT64_C (1000) + ts.tv_nsec / 1000000;
 }
 
+static bool
+remap (const struct image *img, void *p, uint64_t at, uint64_t length)
+{
+  if (mmap (p, length, PROT_READ, MAP_SHARED | MAP_FIXED, img->fd,
+            img->sb.data_offset + at) == MAP_FAILED)
+    return false;
+  madvise (p, length, MADV_RANDOM);
+  return true;
+}
+
 /* Maps a span anew, which drops what the kernel has for it. */
 static bool
 give_up (struct image *img, uint32_t span)
@@ -117,11 +146,8 @@ give_up (struct image *img, uint32_t span)
   uint64_t at = span * SPAN;
   uint64_t length = img->sb.size - at < SPAN ? img->sb.size - at : SPAN;
 
-  if (mmap (m->data + at, length, PROT_READ, MAP_SHARED | MAP_FIXED, img->fd,
-            img->sb.data_offset + at) == MAP_FAILED)
-    return false;
-  madvise (m->data + at, length, MADV_RANDOM);
-  return true;
+  return remap (img, m->data + at, at, length) &&
+    (m->own == NULL || remap (img, m->own + at, at, length));
 }
 
 /* Takes a span into use; false: as many are as may be. */
@@ -209,7 +235,7 @@ map_forget (struct image *img, uint64_t offset, uint64_t length)
 }
 
 const void *
-image_mapped (struct store *store, uint64_t offset, uint64_t length)
+image_mapped (struct store *store, uint64_t offset, uint64_t length, bool own)
 {
   struct image *img = image_of (store);
   struct image_map *m = &img->map;
@@ -217,7 +243,8 @@ image_mapped (struct store *store, uint64_t offset, uint64_t length)
   uint64_t page, end;
   unsigned i, n;
 
-  if (m->data == NULL || length == 0 || length > PART_MAX ||
+  if ((own ? m->own : m->data) == NULL || (own && store->map_failed) ||
+      length == 0 || length > PART_MAX ||
       (offset + length - 1) / SPAN != span ||
       (!m->used[span] && !use (img, span)))
     return NULL;
@@ -231,5 +258,5 @@ image_mapped (struct store *store, uint64_t offset, uint64_t length)
     if (!is_in_memory (img, page / CHUNK_PAGES, wanted))
       return NULL;
   }
-  return m->data + offset;
+  return (own ? m->own : m->data) + offset;
 }

@@ -5,100 +5,19 @@
  * boot id says whether what is found there is of this boot; if not it is
  * never looked at.
  *
- * A file that is truncated below us makes such a store a SIGBUS.  The
- * handler puts anonymous memory in the mapping's place and marks the image
- * failed.
+ * A file that is truncated below us makes such a store a SIGBUS, after which
+ * the image is failed (image-sigbus.c).
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "image-internal.h"
-
-/* The mappings that the handler knows.  A place is taken by its length,
- * last, and freed the same way; under register_lock but for the handler. */
-#define MAPPINGS_MAX 64
-static struct mapping {
-  void *_Atomic start;
-  _Atomic size_t length;
-  _Atomic bool *_Atomic failed;
-} mappings[MAPPINGS_MAX];
-static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct sigaction before;         /* who handled SIGBUS before us */
-static bool installed;
-
-static void
-on_sigbus (int sig, siginfo_t *info, void *context)
-{
-  uint8_t *at = info->si_addr;
-  unsigned i;
-
-  for (i = 0; i < MAPPINGS_MAX && info->si_code > 0; i++) {
-    size_t length = mappings[i].length;
-    uint8_t *start = mappings[i].start;
-
-    if (length == 0 || at < start || at >= start + length)
-      continue;
-    if (mmap (start, length, PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-      break;
-    *mappings[i].failed = true;
-    return;
-  }
-  if (before.sa_flags & SA_SIGINFO && before.sa_sigaction) {
-    before.sa_sigaction (sig, info, context);
-    return;
-  }
-  if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-    before.sa_handler (sig);
-    return;
-  }
-  /* Not ours: it happens again, with its default action. */
-  signal (SIGBUS, SIG_DFL);
-  if (info->si_code <= 0)       /* sent by somebody: it would not */
-    raise (SIGBUS);
-}
-
-static int
-enter (void *start, size_t length, _Atomic bool *failed)
-{
-  struct sigaction sa = { .sa_sigaction = on_sigbus,
-                          .sa_flags = SA_SIGINFO | SA_NODEFER };
-  unsigned i;
-  int r = -1;
-
-  pthread_mutex_lock (&register_lock);
-  if (!installed && sigaction (SIGBUS, &sa, &before) == 0)
-    installed = true;
-  for (i = 0; i < MAPPINGS_MAX; i++)
-    if (mappings[i].length == 0) {
-      mappings[i].start = start;
-      mappings[i].failed = failed;
-      mappings[i].length = length;
-      r = 0;
-      break;
-    }
-  pthread_mutex_unlock (&register_lock);
-  return r;
-}
-
-static void
-leave (void *start)
-{
-  unsigned i;
-
-  pthread_mutex_lock (&register_lock);
-  for (i = 0; i < MAPPINGS_MAX; i++)
-    if (mappings[i].length > 0 && mappings[i].start == start)
-      mappings[i].length = 0;
-  pthread_mutex_unlock (&register_lock);
-}
 
 /* Clears the area, gives it space, and maps it.  A mark that counts stays:
  * until the next commit it is all that tells of a loss. */
@@ -119,7 +38,8 @@ volatile_start (struct image *img, struct zone_error *err)
   if (p == MAP_FAILED)
     return zone_error (err, errno, "%s: cannot be mapped: %s", img->path,
                        strerror (errno));
-  if (enter (p, length, &img->store.failed) == -1) {
+  if (sigbus_enter (p, length, PROT_READ | PROT_WRITE,
+                    &img->store.failed) == -1) {
     munmap (p, length);
     return zone_error (err, EMFILE, "%s: more than %d images open at once",
                        img->path, MAPPINGS_MAX);
@@ -146,7 +66,7 @@ void
 volatile_stop (struct image *img)
 {
   if (img->slots) {
-    leave ((void *) img->slots);
+    sigbus_leave ((void *) img->slots);
     munmap ((void *) img->slots, img->slots_size);
     img->slots = NULL;
   }

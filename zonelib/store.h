@@ -140,11 +140,11 @@ struct store_ops {
   void (*hurry) (struct store *store);
 
   /* Where a part of the data is in memory, for the kernel to send it from
-   * there: nobody else may touch it.  NULL: it is not, or cannot be had so.
-   * Lives as long as the store, whatever becomes of what is in it.  May be
-   * NULL. */
+   * there: nobody else may touch it.  Or, with own, for the caller, who looks
+   * at map_failed behind it.  NULL: it is not, or cannot be had so.  Lives as
+   * long as the store, whatever becomes of what is in it.  May be NULL. */
   const void *(*mapped) (struct store *store, uint64_t offset,
-                         uint64_t length);
+                         uint64_t length, bool own);
 
   /* Flushes where flush is set, frees everything. */
   int (*close) (struct store *store, bool flush, struct zone_error *err);
@@ -159,6 +159,8 @@ struct store {
   bool mirrors;                 /* the zones are a device's own */
   bool one_write_per_zone;      /* at a time; those that wait and continue
                                  * each other become one */
+  _Atomic bool map_failed;      /* what was had by mapped, own, is not to be
+                                 * relied on */
   uint32_t max_write;           /* bytes of what is merged so, 0: the disk's
                                  * own bound; a larger single write is the
                                  * store's to cut */
