@@ -237,11 +237,16 @@ REMOVALS = {
         "timer_that_is_late"),
     "image-kept-not-claimed": (
         # What was written to a zone goes with what it kept.
-        KEPT, "    claim (img, zone, end + (ahead < AHEAD ? ahead : AHEAD));\n",
-        "    (void) ahead;\n", *LOSS),
+        KEPT, "    claim (img, zone, to);\n", "    (void) claim;\n", *LOSS),
     "image-kept-not-waited-for": (
         # The same, of a piece that is being given back.
-        KEPT, "k->busy && k->zone == zone && k->from < end", "0", *LOSS),
+        KEPT, "k->busy && k->zone == zone && k->from < to &&", "0 &&", *LOSS),
+    "image-kept-claimed-early": (
+        # A second write does not wait for it.
+        KEPT, " &&\n         !is_claimed (img, zone, end))\n    wait_done (k);\n",
+        ")\n    {\n      if (!is_claimed (img, zone, end))\n"
+        "        claim (img, zone, to);\n      wait_done (k);\n    }\n",
+        *LOSS),
     "image-kept-not": (
         # A reset zone's space is never given back.
         KEPT, "(flags & ~(ZFLAG_RESET | ZFLAG_OLD)) | ZFLAG_KEPT",
@@ -260,6 +265,7 @@ REMOVALS = {
 
 # Bugs that few seeds of the short form meet, or none: so many are tried.
 SEEDS = dict.fromkeys(("image-closed-early", "image-found-not-durable",
+                       "image-kept-claimed-early",
                        "image-mark-by-boot", "image-mark-cleared-early"), 500)
 SEEDS.update(dict.fromkeys(("image-log-order", "image-log-seen"), 1000))
 SEEDS["image-log-late"] = 3000

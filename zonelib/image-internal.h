@@ -99,7 +99,8 @@ struct image_kept {
   bool busy;                    /* something is being given back: of */
   uint32_t zone;                /* this zone, */
   uint64_t from;                /* from there on, bytes from its start */
-  pthread_cond_t done;          /* no more */
+  uint32_t nclaiming;           /* who wait to claim something: they go first */
+  pthread_cond_t done;          /* one of the two has changed */
   pthread_cond_t work;          /* for the thread */
   pthread_t thread;
   bool running;

@@ -100,21 +100,33 @@ wait_done (struct image_kept *k)
   pthread_cond_signal (&k->done);
 }
 
+/* Whether a write that ends there has nothing to claim. */
+static bool
+is_claimed (const struct image *img, uint32_t zone, uint64_t end)
+{
+  return !(img->zflags[zone] & ZFLAG_KEPT) || end <= claimed (img, zone);
+}
+
+/* Only what is not being given back just now can be claimed: another write,
+ * which finds it claimed, does not wait. */
 void
 kept_claim (struct image *img, uint32_t zone, uint64_t end)
 {
   struct image_kept *k = &img->kept;
-  uint64_t ahead;
+  uint64_t ahead = zones_length (img->zones, zone) / 8;
+  uint64_t to = end + (ahead < AHEAD ? ahead : AHEAD);
 
-  if (!(img->zflags[zone] & ZFLAG_KEPT) || end <= claimed (img, zone))
+  if (is_claimed (img, zone, end))
     return;
   pthread_mutex_lock (&k->lock);
-  if ((img->zflags[zone] & ZFLAG_KEPT) && end > claimed (img, zone)) {
-    ahead = zones_length (img->zones, zone) / 8;
-    claim (img, zone, end + (ahead < AHEAD ? ahead : AHEAD));
-  }
-  while (k->busy && k->zone == zone && k->from < end)
+  k->nclaiming++;
+  while (k->busy && k->zone == zone && k->from < to &&
+         !is_claimed (img, zone, end))
     wait_done (k);
+  k->nclaiming--;
+  if (!is_claimed (img, zone, end))
+    claim (img, zone, to);
+  pthread_cond_signal (&k->done);
   pthread_mutex_unlock (&k->lock);
 }
 
@@ -127,7 +139,7 @@ give_back (struct image *img, uint32_t zone, uint8_t flags)
   uint64_t length = zones_length (img->zones, zone), at = 0, n;
 
   for (;;) {
-    while (k->busy)
+    while (k->busy || k->nclaiming > 0)
       wait_done (k);
     if ((img->zflags[zone] & flags) != flags)
       return;
