@@ -326,9 +326,6 @@ REMOVALS = {
         "request.c", "    request_free (req);\n    conn_drain (c);\n",
         '    request_free (req);\n    conn_kill (c, "left");\n',
         E, "simple: DISC: all that was asked is answered, then it closes"),
-    "tls-cut-off": (
-        "conn-tls.c", "tls->looked && zdisk_map_failed (c->export->disk)",
-        "0", "server-mapped.py", "where its file was cut off it is no more"),
     "tls-required": (
         "handshake.c", "  return tls_is_required () && c->tls == NULL &&",
         "  return 0 && tls_is_required () && c->tls == NULL &&",

@@ -235,6 +235,11 @@ REMOVALS = {
         COMMIT, "  start = img->gathering == t;\n",
         "  start = img->gathering != NULL;\n", "unit-log",
         "timer_that_is_late"),
+    "image-cut-off-by-tls": (
+        # What is gone is enciphered as zeros, and sent.
+        "server/conn-tls.c",
+        "tls->looked && zdisk_map_failed (c->export->disk)", "0",
+        "server-mapped.py", "where its file was cut off it is no more"),
     "image-kept-not-claimed": (
         # What was written to a zone goes with what it kept.
         KEPT, "    claim (img, zone, to);\n", "    (void) claim;\n", *LOSS),
