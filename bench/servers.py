@@ -2,7 +2,8 @@
 """The servers that are compared.  Each has a file or image of its own, of
 which the first half takes writes anywhere (conventional zones) and the
 second half is sixteen sequential zones where there are zones, or as many small
-ones as fit into it and more behind it.  It listens on a Unix socket, on a TCP port of this machine, or there with TLS.
+ones as fit into it and more behind it.  It listens on a Unix socket, on a TCP
+port of this machine, or there with TLS.
 
 To add one: a class with argv() and, where a sequential zone does not take
 a second write by itself, renew().

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bugs for the image store, each of which its test must see, unit-powerloss
-most of them; planted by removals.py.  In the form of its table: file below the top, text,
-replacement, test, TAP name.
+most of them; planted by removals.py.  In the form of its table: file below the
+top, text, replacement, test, TAP name.
 """
 
 COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP, KEPT = (

@@ -2,9 +2,9 @@
 /* The space of zones that were reset.
  *
  * It is kept for the writes that come next, for a second or two: to give it
- * back and to take it again costs a file system as much as the writing itself.
- * What a zone keeps reaches from where it is claimed to its end; a write claims
- * what it is going to need, and some more, and the rest is given back once
+ * back and to take it again costs a file system as much as the writing
+ * itself.  What a zone keeps reaches from where it is claimed to its end; a
+ * write claims what it is going to need, and some more, and the rest is given back once
  * nothing was claimed for that long, piece by piece by a thread of our own.
  * Who finds no space has all of it given back at once, as has the end of the
  * session.
@@ -147,7 +147,8 @@ give_back (struct image *img, uint32_t zone, uint8_t flags)
       at = claimed (img, zone);
     if (at >= length)
       break;
-    n = length - at < PIECE ? length - at : PIECE;
+    /* At the end of the session nobody waits. */
+    n = length - at < PIECE || k->stop ? length - at : PIECE;
     k->busy = true;
     k->zone = zone;
     k->from = at;

@@ -42,7 +42,7 @@ volatile_start (struct image *img, struct zone_error *err)
                     &img->store.failed) == -1) {
     munmap (p, length);
     return zone_error (err, EMFILE, "%s: more than %d images open at once",
-                       img->path, MAPPINGS_MAX);
+                       img->path, MAPPINGS_MAX / 2);
   }
   img->slots = p;
   img->slots_size = length;
