@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 
+import gnutls_raw
 import nbd
 
 from harness import TAP, ZnbdServer, run
@@ -110,13 +111,21 @@ def conventional():
         r.close()
 
 
-def goodbye(path, data):
+def goodbye(path, data, tls=False):
     """Reads right before the end of a connection are answered, also from
-    what goes out of the cache before their turn."""
+    what goes out of the cache before their turn, and where some of an answer
+    is sent."""
     with open(path, "rb") as f:
         f.read()
-    with ZnbdServer(path) as server:
-        r = Raw(server.socket).begin()
+    keys = psk()
+    with ZnbdServer(path, *(["--tls=require", "--tls-psk", keys]
+                            if tls else [])) as server:
+        r = Raw(server.socket)
+        if tls:
+            with open(keys) as f:
+                name, key = f.read().strip().split(":")
+            r.starttls(lambda s: gnutls_raw.Session(s, psk=(name, key)))
+        r.begin()
         cookies = [r.send(CMD_READ, i * 64 * K, 64 * K) for i in range(40)]
         r.send(CMD_DISC)
         del r.reads[r.cookie]
@@ -124,7 +133,8 @@ def goodbye(path, data):
         drop_cache(path)
         good = [r.reply(c).data == data[i * 64 * K:(i + 1) * 64 * K]
                 for i, c in enumerate(cookies)]
-        tap.ok(all(good), "reads before a disconnect are all answered", good)
+        tap.ok(all(good), "reads before a disconnect are all answered" +
+               (", with TLS" if tls else ""), good)
         tap.ok(r.is_closed(), "and then it ends")
 
 
@@ -286,6 +296,11 @@ random.seed(os.environ.get("ZNBD_SEED", "7"))
 path, data = contents("on a disk", tap.tmp)
 enciphered(path, data)
 goodbye(path, data)
+if gnutls_raw.available():
+    goodbye(path, data, True)
+else:
+    tap.skip("reads before a disconnect, with TLS",
+             "libgnutls.so.30 is not here")
 reset_before_sent(path, data)
 cut_off()
 cut_off_by_tls()
