@@ -127,6 +127,8 @@ def goodbye(path, data, tls=False):
             r.starttls(lambda s: gnutls_raw.Session(s, psk=(name, key)))
         r.begin()
         cookies = [r.send(CMD_READ, i * 64 * K, 64 * K) for i in range(40)]
+        if tls:
+            time.sleep(0.1)     # the first ones fill the socket
         r.send(CMD_DISC)
         del r.reads[r.cookie]
         time.sleep(0.1)
