@@ -33,6 +33,7 @@
 
 #include "debug.h"
 #include "image-internal.h"
+#include "lock.h"
 
 /* No round waits longer for others. */
 #define PATIENCE_MAX_US 1000u
@@ -43,16 +44,11 @@
 int
 commit_init (struct image *img)
 {
-  pthread_condattr_t attr;
-
   pthread_mutex_init (&img->dirty_lock, NULL);
   pthread_mutex_init (&img->commit_lock, NULL);
   pthread_cond_init (&img->commit_work, NULL);
   pthread_cond_init (&img->alone, NULL);
-  pthread_condattr_init (&attr);
-  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
-  pthread_cond_init (&img->complete, &attr);
-  pthread_condattr_destroy (&attr);
+  cond_init_monotonic (&img->complete);
   img->waiting_tail = &img->waiting;
   img->dirty = malloc (img->sb.zones * sizeof *img->dirty);
   img->spare = malloc (img->sb.zones * sizeof *img->spare);

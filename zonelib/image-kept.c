@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "image-internal.h"
+#include "lock.h"
 
 /* What nothing was claimed of for one to two of these is given back. */
 #define TICK_S 1
@@ -38,14 +39,10 @@ int
 kept_init (struct image *img)
 {
   struct image_kept *k = &img->kept;
-  pthread_condattr_t attr;
 
   pthread_mutex_init (&k->lock, NULL);
   pthread_cond_init (&k->done, NULL);
-  pthread_condattr_init (&attr);
-  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
-  pthread_cond_init (&k->work, &attr);
-  pthread_condattr_destroy (&attr);
+  cond_init_monotonic (&k->work);
   /* Of which the kernel gives nothing before a zone is reset. */
   k->claimed = calloc (img->sb.zones, sizeof *k->claimed);
   return k->claimed ? 0 : -1;

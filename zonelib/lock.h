@@ -9,12 +9,26 @@
 #define ZONE_LOCK_H
 
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef _Atomic uint32_t zone_lock_t;
+
+/* A condition with times by CLOCK_MONOTONIC, for pthread_cond_timedwait. */
+static inline void
+cond_init_monotonic (pthread_cond_t *cond)
+{
+  pthread_condattr_t attr;
+
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (cond, &attr);
+  pthread_condattr_destroy (&attr);
+}
 
 /* Between two looks at what another processor is about to change. */
 static inline void
