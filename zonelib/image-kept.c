@@ -110,11 +110,12 @@ void
 kept_claim (struct image *img, uint32_t zone, uint64_t end)
 {
   struct image_kept *k = &img->kept;
-  uint64_t ahead = zones_length (img->zones, zone) / 8;
-  uint64_t to = end + (ahead < AHEAD ? ahead : AHEAD);
+  uint64_t ahead, to;
 
   if (is_claimed (img, zone, end))
     return;
+  ahead = zones_length (img->zones, zone) / 8;
+  to = end + (ahead < AHEAD ? ahead : AHEAD);
   pthread_mutex_lock (&k->lock);
   k->nclaiming++;
   while (k->busy && k->zone == zone && k->from < to &&
@@ -133,15 +134,19 @@ static void
 give_back (struct image *img, uint32_t zone, uint8_t flags)
 {
   struct image_kept *k = &img->kept;
-  uint64_t length = zones_length (img->zones, zone), at = 0, n;
+  uint64_t length = zones_length (img->zones, zone);
+  uint64_t at = 0, last = 0, from, n;
 
   for (;;) {
     while (k->busy || k->nclaiming > 0)
       wait_done (k);
     if ((img->zflags[zone] & flags) != flags)
       return;
-    if (claimed (img, zone) > at)
-      at = claimed (img, zone);
+    /* More was claimed, or it was reset again. */
+    from = claimed (img, zone);
+    if (from > at || from < last)
+      at = from;
+    last = from;
     if (at >= length)
       break;
     /* At the end of the session nobody waits. */
