@@ -37,9 +37,10 @@ static const struct test_case {
   unsigned depth, batches, zone;
   bool append;
 } cases[] = {
-  /* The first two write what the others read. */
+  /* The first two write what the others read.  Large writes one by one: of
+   * several a worker does some, whose ends come when they come. */
   { "write-4k", NBD_CMD_WRITE, 4096, 32, 30, 0, false },
-  { "write-256k", NBD_CMD_WRITE, 256 << 10, 4, 3, 1, false },
+  { "write-256k-depth-1", NBD_CMD_WRITE, 256 << 10, 1, 15, 1, false },
   { "read-4k", NBD_CMD_READ, 4096, 32, 30, 0, false },
   { "read-4k-depth-1", NBD_CMD_READ, 4096, 1, 500, 0, false },
   { "read-256k", NBD_CMD_READ, 256 << 10, 4, 3, 1, false },
