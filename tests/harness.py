@@ -53,6 +53,7 @@ class TAP:
         self.planned = plan
         self.finished = False
         self.tmp = tempfile.mkdtemp(prefix="znbd-test.")
+        self._memory = None
         atexit.register(self._end)
         sys.excepthook = self._exception
         if plan is not None:
@@ -140,6 +141,15 @@ class TAP:
         """A file's name in the test's own folder."""
         return os.path.join(self.tmp, name)
 
+    def memory(self):
+        """A folder on tmpfs, or None: there images are written to otherwise
+        than on a disk."""
+        if self._memory is None and os.path.isdir("/dev/shm") and \
+           os.access("/dev/shm", os.W_OK):
+            self._memory = tempfile.mkdtemp(prefix="znbd-test.",
+                                            dir="/dev/shm")
+        return self._memory
+
     def _exception(self, kind, value, trace):
         self.fail("no exception ends the test",
                   *traceback.format_exception(kind, value, trace))
@@ -149,6 +159,8 @@ class TAP:
         for server in list(Nbdkit.running):
             server.stop()
         shutil.rmtree(self.tmp, ignore_errors=True)
+        if self._memory:
+            shutil.rmtree(self._memory, ignore_errors=True)
         if not self.finished:
             self.fail("the test calls done_testing")
             self.done_testing()

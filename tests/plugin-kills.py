@@ -8,6 +8,7 @@ finish that was answered is undone.  The epoch stays.
 """
 
 import errno
+import os
 import random
 import struct
 import threading
@@ -28,7 +29,6 @@ DEAD = errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN
 SEED = random.randrange(1 << 32)
 
 tap = TAP()
-image = tap.path("disk.zbd")
 tap.diag("seed %d" % SEED)
 rng = random.Random(SEED)
 
@@ -168,35 +168,49 @@ def look(server, zones):
     return wrong, epoch
 
 
-status, out, err = run("znbd", "create", "--size", ZONE * WORKERS * EACH,
-                       "--zone-size", ZONE, image)
-tap.equal(status, 0, "an image")
-zones = [Zone(i) for i in range(WORKERS * EACH)]
-wrong, failed, epochs, done = [], [], set(), []
-for i in range(ROUNDS + 1):
-    server = Served(image)
-    server.start()
-    found, epoch = look(server, zones)
-    wrong += ["round %d: %s" % (i, text) for text in found]
-    epochs.add(epoch)
-    if i == ROUNDS or wrong or failed:
-        server.stop()
-        break
-    workers = [Worker(server, zones[n::WORKERS]) for n in range(WORKERS)]
-    for w in workers:
-        w.start()
-    time.sleep(.02 + rng.random() * .12)
-    server.kill()
-    for w in workers:
-        w.join()
-    done.append(sum(zone.answered for zone in zones))
-    failed += [w.failed for w in workers if w.failed]
-tap.equal(failed, [], "no request met an error before its server died")
-tap.equal(wrong, [], "%d kills of %s: what was answered is there, no more "
-          "than was asked for, and all of it right" % (i, served_by))
-tap.equal(epochs, {1}, "the epoch stays")
-tap.ok(sum(n > 0 for n in done) >= ROUNDS // 2, "there was something to lose",
-       "blocks below pointers at each kill: %r" % done)
-status, out, err = run("znbd", "check", image)
-tap.equal((status, out, err), (0, "", ""), "the image is in order")
+def kills(where, folder, rounds):
+    image = os.path.join(folder, "disk.zbd")
+    status, out, err = run("znbd", "create", "--size",
+                           ZONE * WORKERS * EACH, "--zone-size", ZONE, image)
+    tap.equal(status, 0, "%s: an image" % where)
+    zones = [Zone(i) for i in range(WORKERS * EACH)]
+    wrong, failed, epochs, done = [], [], set(), []
+    for i in range(rounds + 1):
+        server = Served(image)
+        server.start()
+        found, epoch = look(server, zones)
+        wrong += ["round %d: %s" % (i, text) for text in found]
+        epochs.add(epoch)
+        if i == rounds or wrong or failed:
+            server.stop()
+            break
+        workers = [Worker(server, zones[n::WORKERS]) for n in range(WORKERS)]
+        for w in workers:
+            w.start()
+        # Some live long enough to write to what they have reset.
+        time.sleep(.02 + rng.random() * (.12 if i % 4 else .6))
+        server.kill()
+        for w in workers:
+            w.join()
+        done.append(sum(zone.answered for zone in zones))
+        failed += [w.failed for w in workers if w.failed]
+    tap.equal(failed, [], "%s: no request met an error before its server "
+              "died" % where)
+    tap.equal(wrong, [], "%s: %d kills of %s: what was answered is there, no "
+              "more than was asked for, and all of it right"
+              % (where, i, served_by))
+    tap.equal(epochs, {1}, "%s: the epoch stays" % where)
+    tap.ok(sum(n > 0 for n in done) >= rounds // 2,
+           "%s: there was something to lose" % where,
+           "blocks below pointers at each kill: %r" % done)
+    status, out, err = run("znbd", "check", image)
+    tap.equal((status, out, err), (0, "", ""),
+              "%s: the image is in order" % where)
+
+
+kills("on a disk", tap.tmp, ROUNDS // 2)
+if tap.memory():
+    kills("in memory", tap.memory(), ROUNDS // 2)
+else:
+    tap.skip("in memory", "there is no /dev/shm")
 tap.done_testing()

@@ -7,7 +7,6 @@ clients."""
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 
@@ -67,109 +66,102 @@ def small(h, zone, length, at_once=True):
 
 # ---- no hidden threads ----
 
-folders = [tap.tmp]
-shm = None
-if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK):
-    shm = tempfile.mkdtemp(dir="/dev/shm", prefix="znbd-test.")
-    folders.append(shm)
-try:
-    for folder in folders:
-        image = os.path.join(folder, "disk.zbd")
-        create(image, "256M", "64M", "1")
-        with ZnbdServer(image, "-t", "2") as server:
-            h = connect(server.uri)
-            # No zone is reset: who waits for that to be durable waits for a
-            # sync, which a ring always gives to a worker.
-            good = all([small(h, 1, 256 << 10, False),
-                        small(h, 2, 64 << 10), small(h, 3, 4096)])
-            tap.ok(good, "what was written is read, in %s" % folder[:8])
-            tap.equal(workers(server), [],
-                      "the loops did all of it themselves")
-            h.shutdown()
-        with ZnbdServer(image, "-t", "2") as server:
-            h = connect(server.uri)
-            h.trim(M, 0)
-            tap.ok(workers(server), "a discard is for a worker thread, and "
-                   "this test sees such threads", threads(server))
-            h.shutdown()
-        with ZnbdServer(image, "-t", "2") as server:
-            h = connect(server.uri)
-            h.trim(64 * M, 64 * M)
-            h.flush()
-            h.shutdown()
-        with ZnbdServer(image, "-t", "2") as server:
-            h = connect(server.uri)
-            tap.ok(small(h, 1, 256 << 10) and workers(server),
-                   "large writes are for one where more comes behind them",
-                   threads(server))
-            h.shutdown()
-        os.unlink(image)
-
-    # ---- looking out for requests ----
-
-    with ZnbdServer("memory:64M,zone-size=1M,conventional=1") as server:
-        def used():
-            """Processor time of all threads, in seconds."""
-            ns = 0
-            for task in os.listdir("/proc/%d/task" % server.process.pid):
-                with open("/proc/%d/task/%s/schedstat" % (
-                        server.process.pid, task)) as f:
-                    ns += int(f.read().split()[0])
-            return ns / 1e9
-
+shm = tap.memory()
+folders = [tap.tmp] + ([shm] if shm else [])
+for folder in folders:
+    image = os.path.join(folder, "disk.zbd")
+    create(image, "256M", "64M", "1")
+    with ZnbdServer(image, "-t", "2") as server:
         h = connect(server.uri)
-        for _ in range(2000):
-            h.pread(4096, 0)
-        time.sleep(0.05)
-        before = used()
-        time.sleep(0.5)
-        tap.ok(used() - before < 0.05, "a server sleeps when a client that "
-               "sent one request after the other is silent",
-               used() - before)
+        # No zone is reset: who waits for that to be durable waits for a
+        # sync, which a ring always gives to a worker.
+        good = all([small(h, 1, 256 << 10, False),
+                    small(h, 2, 64 << 10), small(h, 3, 4096)])
+        tap.ok(good, "what was written is read, in %s" % folder[:8])
+        tap.equal(workers(server), [],
+                  "the loops did all of it themselves")
         h.shutdown()
+    with ZnbdServer(image, "-t", "2") as server:
+        h = connect(server.uri)
+        h.trim(M, 0)
+        tap.ok(workers(server), "a discard is for a worker thread, and "
+               "this test sees such threads", threads(server))
+        h.shutdown()
+    with ZnbdServer(image, "-t", "2") as server:
+        h = connect(server.uri)
+        h.trim(64 * M, 64 * M)
+        h.flush()
+        h.shutdown()
+    with ZnbdServer(image, "-t", "2") as server:
+        h = connect(server.uri)
+        tap.ok(small(h, 1, 256 << 10) and workers(server),
+               "large writes are for one where more comes behind them",
+               threads(server))
+        h.shutdown()
+    os.unlink(image)
 
-    # ---- what takes long ----
+# ---- looking out for requests ----
 
-    # tmpfs fills each page: the slowest that does not need a slow disk.
-    length = 1 << 30
-    if shm is None or shutil.disk_usage(shm).free < 3 * length:
-        tap.skip("zeroing stalls nobody", "/dev/shm lacks 3 GiB of room")
-    else:
-        image = os.path.join(shm, "disk.zbd")
-        create(image, "2G", "1G", "2")
-        with ZnbdServer(image, "-t", "1") as server:
-            slow, quick = connect(server.uri), connect(server.uri)
-            quick.pwrite(bytes(4096), length)
+with ZnbdServer("memory:64M,zone-size=1M,conventional=1") as server:
+    def used():
+        """Processor time of all threads, in seconds."""
+        ns = 0
+        for task in os.listdir("/proc/%d/task" % server.process.pid):
+            with open("/proc/%d/task/%s/schedstat" % (
+                    server.process.pid, task)) as f:
+                ns += int(f.read().split()[0])
+        return ns / 1e9
 
-            def beside(cookie):
-                """(how long it took, the longest read meanwhile)"""
-                start, longest = time.monotonic(), 0
-                while not slow.aio_command_completed(cookie):
-                    before = time.monotonic()
-                    quick.pread(4096, length)
-                    longest = max(longest, time.monotonic() - before)
-                    slow.poll(0)
-                return time.monotonic() - start, longest
+    h = connect(server.uri)
+    for _ in range(2000):
+        h.pread(4096, 0)
+    time.sleep(0.05)
+    before = used()
+    time.sleep(0.5)
+    tap.ok(used() - before < 0.05, "a server sleeps when a client that "
+           "sent one request after the other is silent",
+           used() - before)
+    h.shutdown()
 
-            for name, begin in (
-                    ("zeroing", lambda: slow.aio_zero(
-                        length, 0, flags=nbd.CMD_FLAG_NO_HOLE)),
-                    ("discarding", lambda: slow.aio_trim(length, 0))):
-                took, longest = beside(begin())
-                text = "%s takes %.0f ms, a read beside it at most %.0f" % (
-                    name, took * 1e3, longest * 1e3)
-                tap.diag(text)
-                if took < 0.05:
-                    tap.skip("%s stalls nobody" % name, "it is too quick")
-                else:
-                    tap.ok(longest < took * 0.7, "%s stalls nobody" % name,
-                           text)
-            tap.equal(slow.pread(4096, 0), bytes(4096), "all was zeroed")
-            slow.shutdown()
-            quick.shutdown()
-finally:
-    if shm:
-        shutil.rmtree(shm)
+# ---- what takes long ----
+
+# tmpfs fills each page: the slowest that does not need a slow disk.
+length = 1 << 30
+if shm is None or shutil.disk_usage(shm).free < 3 * length:
+    tap.skip("zeroing stalls nobody", "/dev/shm lacks 3 GiB of room")
+else:
+    image = os.path.join(shm, "disk.zbd")
+    create(image, "2G", "1G", "2")
+    with ZnbdServer(image, "-t", "1") as server:
+        slow, quick = connect(server.uri), connect(server.uri)
+        quick.pwrite(bytes(4096), length)
+
+        def beside(cookie):
+            """(how long it took, the longest read meanwhile)"""
+            start, longest = time.monotonic(), 0
+            while not slow.aio_command_completed(cookie):
+                before = time.monotonic()
+                quick.pread(4096, length)
+                longest = max(longest, time.monotonic() - before)
+                slow.poll(0)
+            return time.monotonic() - start, longest
+
+        for name, begin in (
+                ("zeroing", lambda: slow.aio_zero(
+                    length, 0, flags=nbd.CMD_FLAG_NO_HOLE)),
+                ("discarding", lambda: slow.aio_trim(length, 0))):
+            took, longest = beside(begin())
+            text = "%s takes %.0f ms, a read beside it at most %.0f" % (
+                name, took * 1e3, longest * 1e3)
+            tap.diag(text)
+            if took < 0.05:
+                tap.skip("%s stalls nobody" % name, "it is too quick")
+            else:
+                tap.ok(longest < took * 0.7, "%s stalls nobody" % name,
+                       text)
+        tap.equal(slow.pread(4096, 0), bytes(4096), "all was zeroed")
+        slow.shutdown()
+        quick.shutdown()
 
 # ---- what looks at many zones ----
 
