@@ -3,8 +3,11 @@
  * of: a client of this process sends them through a socket pair to a real
  * connection of a real event loop, which this thread turns itself.
  *
- *     cost-server IMAGE
+ *     cost-server IMAGE [again]
  *     NAME REQUESTS           (a line for each case)
+ *
+ * With again the cases are those of zones that were written to before, which
+ * in memory is another matter.
  *
  * What is counted is measured_turn, and what it calls: valgrind's
  * --toggle-collect.  It writes its counts before measured_end:
@@ -35,16 +38,18 @@ static const struct test_case {
   uint16_t type;
   uint32_t length;
   unsigned depth, batches, zone;
-  bool append;
+  bool append, again;
 } cases[] = {
   /* The first two write what the others read.  Large writes one by one: of
    * several a worker does some, whose ends come when they come. */
-  { "write-4k", NBD_CMD_WRITE, 4096, 32, 30, 0, false },
-  { "write-256k-depth-1", NBD_CMD_WRITE, 256 << 10, 1, 15, 1, false },
-  { "read-4k", NBD_CMD_READ, 4096, 32, 30, 0, false },
-  { "read-4k-depth-1", NBD_CMD_READ, 4096, 1, 500, 0, false },
-  { "read-256k", NBD_CMD_READ, 256 << 10, 4, 3, 1, false },
-  { "append-4k", NBD_CMD_WRITE, 4096, 32, 30, 2, true },
+  { "write-4k", NBD_CMD_WRITE, 4096, 32, 30, 0, false, false },
+  { "write-256k-depth-1", NBD_CMD_WRITE, 256 << 10, 1, 15, 1, false, false },
+  { "read-4k", NBD_CMD_READ, 4096, 32, 30, 0, false, false },
+  { "read-4k-depth-1", NBD_CMD_READ, 4096, 1, 500, 0, false, false },
+  { "read-256k", NBD_CMD_READ, 256 << 10, 4, 3, 1, false, false },
+  { "append-4k", NBD_CMD_WRITE, 4096, 32, 30, 2, true, false },
+  { "write-4k-again", NBD_CMD_WRITE, 4096, 32, 30, 0, false, true },
+  { "write-256k-again", NBD_CMD_WRITE, 256 << 10, 4, 3, 1, false, true },
 };
 
 static struct loop loop;
@@ -169,6 +174,23 @@ put_request (uint8_t *p, uint16_t type, uint64_t cookie, uint64_t offset,
   return sizeof r;
 }
 
+/* All of a test's zone, and a reset. */
+static void
+write_before (int fd, const struct test_case *t)
+{
+  uint32_t length = 128 << 10;
+  uint64_t start = (uint64_t) t->zone * ZONE, at;
+  size_t n;
+
+  for (at = start; at < start + ZONE; at += length) {
+    n = put_request (out, NBD_CMD_WRITE, 0, at, length);
+    memset (out + n, 'y', length);
+    exchange (fd, out, n + length, NULL, sizeof (struct proto_simple_reply));
+  }
+  n = put_request (out, NBD_CMD_TRIM, 0, start, ZONE);
+  exchange (fd, out, n, NULL, sizeof (struct proto_simple_reply));
+}
+
 /* What a batch sends; returns the bytes that answer it. */
 static size_t
 put_batch (const struct test_case *t, unsigned batch, size_t *length)
@@ -207,6 +229,8 @@ run (const struct test_case *t)
   size_t length, answers;
   unsigned i;
 
+  if (t->again)
+    write_before (fd, t);
   /* Once to warm up: what is kept is allocated then. */
   answers = put_batch (t, 0, &length);
   exchange (fd, out, length, NULL, answers);
@@ -229,10 +253,11 @@ main (int argc, char *argv[])
   struct zone_error err;
   struct store *store;
   struct zdisk *disk = NULL;
+  bool again = argc == 3 && strcmp (argv[2], "again") == 0;
   unsigned i;
 
-  if (argc != 2)
-    fail ("usage: cost-server IMAGE");
+  if (argc != 2 && !again)
+    fail ("usage: cost-server IMAGE [again]");
   store = store_open (argv[1], STORE_WRITABLE, &err);
   if (store == NULL || (disk = zdisk_new (store, &options, &err)) == NULL ||
       loop_open (&loop, disk, &err) == -1)
@@ -240,6 +265,7 @@ main (int argc, char *argv[])
   if (exports_init (disk, "", false) == -1)
     fail ("no memory");
   for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
-    run (&cases[i]);
+    if (cases[i].again == again)
+      run (&cases[i]);
   return 0;
 }

@@ -71,6 +71,38 @@ print ('written', h.pread (8192, 0) == b'y' * 8192)")" "written True" \
 is "$(all_there)" True "znbd-server: all that was answered is there"
 stop_nbdkit
 
+# What was written before is copied to where it was (tmpfs alone).  Somebody
+# else punches that away, and then there is no space to have it back.
+for server in nbdkit_zoned znbd_server; do
+  rm -f "$disk"
+  znbd create --size 1M --zone-size 256k "$disk" >/dev/null
+  "start_$server" "$disk"
+  is "$(nbdsh -u "$uri" -c "
+import os
+Z = 256 << 10
+for i in range (3):
+    h.trim (Z, 0)
+    h.pwrite (bytes ([i]) * Z, 0)
+h.trim (Z, 0)
+h.flush ()
+h.pwrite (b'a' * 4096, 0)
+os.system ('fallocate -p -o $(($(stat -c %s "$disk") - (1 << 20))) -l 256k $disk')
+os.system ('dd if=/dev/zero of=$tmp/small/ballast bs=4k 2>/dev/null')
+try:
+    h.pwrite (b'b' * (Z - 4096), 4096)
+    print ('written')
+except nbd.Error as e:
+    print (e.errno)
+os.remove ('$tmp/small/ballast')
+h.trim (Z, 0)
+h.pwrite (b'c' * Z, 0)
+h.flush ()
+print (h.pread (Z, 0) == b'c' * Z)")" "ENOSPC
+True" "$server: what was punched, and has no space, is an error"
+  stop_nbdkit
+  ok "and the image is in order" znbd check "$disk"
+done
+
 # Where there is no space for an image's log it does without: each flush is a
 # commit.  (None is used on tmpfs.)
 truncate -s 20M "$tmp/backing"

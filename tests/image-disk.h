@@ -24,7 +24,10 @@
 #define ZONES 12
 #define SIZE (ZONES * (uint64_t) ZONE)
 
-static char dir[] = "/tmp/znbd-image-XXXXXX";
+#ifndef IMAGE_DIR               /* where the folder is made */
+#define IMAGE_DIR "/tmp"
+#endif
+static char dir[] = IMAGE_DIR "/znbd-image-XXXXXX";
 static char path[64], copy_path[64];
 static struct zone_error err;
 

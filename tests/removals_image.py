@@ -4,10 +4,11 @@ most of them; planted by removals.py.  In the form of its table: file below the
 top, text, replacement, test, TAP name.
 """
 
-COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP, KEPT = (
+COMMIT, ROUND, LOG, CODEC, REPLAY, LOAD, IMAGE, SPACE, VOLATILE, MAP, KEPT, \
+    COPY = (
     "zonelib/image%s.c" % x
     for x in ("-commit", "-round", "-log", "-codec", "-replay", "-load", "",
-              "-space", "-volatile", "-map", "-kept"))
+              "-space", "-volatile", "-map", "-kept", "-copy"))
 
 PROGRAM = "unit-powerloss"
 LOSS = PROGRAM, "power_losses_and_kills"
@@ -240,6 +241,29 @@ REMOVALS = {
         "server/conn-tls.c",
         "tls->looked && zdisk_map_failed (c->export->disk)", "0",
         "server-mapped.py", "where its file was cut off it is no more"),
+    "image-copy-unchecked": (
+        # What was copied to no file counts as written.
+        COPY, "    at += io->iov[i].iov_len;\n  }\n"
+        "  return !img->store.map_failed;\n",
+        "    at += io->iov[i].iov_len;\n  }\n  return true;\n",
+        "full-filesystem.sh",
+        "znbd_server: what was punched, and has no space, is an error"),
+    "image-copy-read-unchecked": (
+        # Zeros are read where the file was cut off.
+        COPY, "  memcpy (buf, from, length);\n  return !img->store.map_failed;\n",
+        "  memcpy (buf, from, length);\n  return true;\n",
+        "unit-copy", "cut_off"),
+    "image-copy-holes": (
+        # What is not there yet is copied, too, and cleared before.
+        COPY, "    if (!has (&w.row->exist, w.bits))\n      return false;\n", "",
+        "unit-copy", "written_again"),
+    "image-copy-remembers": (
+        # What was given back is taken to be there.
+        KEPT, "    copy_forget (img, start + at, n);\n", "",
+        "unit-copy", "given_back"),
+    "image-copy-never": (
+        COPY, "m->pages == NULL ||", "true || m->pages == NULL ||",
+        "unit-copy", "written_again"),
     "image-kept-not-claimed": (
         # What was written to a zone goes with what it kept.
         KEPT, "    claim (img, zone, to);\n", "    (void) claim;\n", *LOSS),

@@ -47,7 +47,10 @@
 struct image_map {
   uint8_t *data;                /* for the kernel; NULL: there is none */
   uint8_t *own;                 /* for this program, or NULL */
+  int own_prot;
   size_t page;
+  struct copy_pages *pages;     /* see image-copy.c; or NULL */
+  _Atomic bool cannot_populate;
   _Atomic bool *used;           /* by span */
   _Atomic uint64_t *seen;       /* what was in memory, see image-map.c */
   pthread_mutex_t lock;         /* protects: */
@@ -381,6 +384,25 @@ void map_stop (struct image *img);
 void map_forget (struct image *img, uint64_t offset, uint64_t length);
 const void *image_mapped (struct store *store, uint64_t offset,
                           uint64_t length, bool own);
+
+/* Before a part of the data is had from a mapping; false where not all of it
+ * may be now. */
+bool map_use (struct image *img, uint64_t offset, uint64_t length);
+
+/* image-copy.c.  Whether data may be written by the mapping, which is then
+ * to be made so. */
+bool copy_may_write (const struct image *img);
+void copy_start (struct image *img);
+void copy_stop (struct image *img);
+/* Something was written there; the mapping was made anew; it is a hole,
+ * perhaps. */
+void copy_exists (struct image *img, uint64_t offset, uint64_t length);
+void copy_unmapped (struct image *img, uint64_t offset, uint64_t length);
+void copy_forget (struct image *img, uint64_t offset, uint64_t length);
+/* Return false where the kernel is to do it. */
+bool copy_write (struct image *img, const struct store_io *io);
+bool copy_read (struct image *img, void *buf, uint64_t length,
+                uint64_t offset);
 
 /* image.c.  Opens an image as far as its superblock and commit. */
 struct image *image_open_head (const char *path, bool readonly, FILE *out,

@@ -135,7 +135,7 @@ give_back (struct image *img, uint32_t zone, uint8_t flags)
 {
   struct image_kept *k = &img->kept;
   uint64_t length = zones_length (img->zones, zone);
-  uint64_t at = 0, last = 0, from, n;
+  uint64_t at = 0, last = 0, from, start, n;
 
   for (;;) {
     while (k->busy || k->nclaiming > 0)
@@ -155,9 +155,10 @@ give_back (struct image *img, uint32_t zone, uint8_t flags)
     k->zone = zone;
     k->from = at;
     pthread_mutex_unlock (&k->lock);
+    start = zones_start (img->zones, zone);
+    copy_forget (img, start + at, n);
     /* Space only: it does not matter whether it can be had. */
-    image_punch (img->fd,
-                 img->sb.data_offset + zones_start (img->zones, zone) + at, n);
+    image_punch (img->fd, img->sb.data_offset + start + at, n);
     pthread_mutex_lock (&k->lock);
     k->busy = false;
     pthread_cond_signal (&k->done);

@@ -2,9 +2,10 @@
 /* Data that is sent from where the page cache has it: a mapping of the
  * image's data, of which parts are handed to the kernel and which this
  * program never reads itself.  So a file that is truncated below it ends a
- * send with EFAULT, and is no SIGBUS.  What has to be enciphered is read by
- * this program, from a mapping of its own (image-sigbus.c): one that fails is
- * never to be mistaken for data, and the kernel would not know.
+ * send with EFAULT, and is no SIGBUS.  What has to be enciphered, or copied,
+ * is read by this program from a mapping of its own (image-sigbus.c): one that
+ * fails is never to be mistaken for data, and the kernel would not know.  In
+ * memory alone data is written there too (image-copy.c).
  *
  * A part is given away only while all of it is in memory (mincore): a page
  * that has to be fetched would stop the event loop, and one that is a hole
@@ -57,19 +58,66 @@ may_ask (int fd, bool readonly)
   return !readonly || (fstat (fd, &st) == 0 && geteuid () == st.st_uid);
 }
 
+/* The data in place of what is mapped there. */
+static bool
+map_over (const struct image *img, uint8_t *at, uint64_t offset,
+          uint64_t length, int prot)
+{
+  if (mmap (at, length, prot, MAP_SHARED | MAP_FIXED, img->fd,
+            img->sb.data_offset + offset) == MAP_FAILED)
+    return false;
+  /* Nobody is to read ahead: what is not there is not read by this way. */
+  madvise (at, length, MADV_RANDOM);
+  return true;
+}
+
+/* Bytes of a mapping, and of the pages around it that nobody may touch: what
+ * goes astray in a neighbour does not end in the data. */
+static size_t
+room (const struct image *img)
+{
+  size_t page = img->map.page;
+
+  return (img->sb.size + page - 1) / page * page + 2 * page;
+}
+
+static void
+unmap (const struct image *img, uint8_t *data)
+{
+  munmap (data - img->map.page, room (img));
+}
+
 /* A mapping of the data, or NULL.  There may be no room for it, in a process
  * or a machine of 32 bits. */
-static void *
-map_data (const struct image *img)
+static uint8_t *
+map_data (const struct image *img, int prot)
 {
-  void *p = mmap (NULL, img->sb.size, PROT_READ, MAP_SHARED, img->fd,
-                  img->sb.data_offset);
+  uint8_t *p = mmap (NULL, room (img), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+                     MAP_NORESERVE, -1, 0);
 
   if (p == MAP_FAILED)
     return NULL;
-  /* Nobody is to read ahead: what is not there is not read by this way. */
-  madvise (p, img->sb.size, MADV_RANDOM);
-  return p;
+  p += img->map.page;
+  if (map_over (img, p, 0, img->sb.size, prot))
+    return p;
+  unmap (img, p);
+  return NULL;
+}
+
+static void
+map_own (struct image *img)
+{
+  struct image_map *m = &img->map;
+
+  m->own_prot = copy_may_write (img) ? PROT_READ | PROT_WRITE : PROT_READ;
+  m->own = map_data (img, m->own_prot);
+  if (m->own && sigbus_enter (m->own, img->sb.size, m->own_prot,
+                              &img->store.map_failed) == -1) {
+    unmap (img, m->own);
+    m->own = NULL;
+  }
+  if (m->own && m->own_prot != PROT_READ)
+    copy_start (img);
 }
 
 void
@@ -80,7 +128,7 @@ map_start (struct image *img)
 
   m->page = sysconf (_SC_PAGESIZE);
   /* What is only in the log is in no place of the file. */
-  if (img->replay.nitems > 0 || img->sb.size > SIZE_MAX ||
+  if (img->replay.nitems > 0 || img->sb.size > SIZE_MAX - 3 * m->page ||
       img->sb.data_offset % m->page != 0 ||
       !may_ask (img->fd, img->store.readonly))
     return;
@@ -88,13 +136,9 @@ map_start (struct image *img)
   m->seen = calloc (SEEN_PLACES, sizeof *m->seen);
   if (m->used == NULL || m->seen == NULL)
     return;
-  m->data = map_data (img);
-  m->own = m->data ? map_data (img) : NULL;
-  if (m->own && sigbus_enter (m->own, img->sb.size, PROT_READ,
-                              &img->store.map_failed) == -1) {
-    munmap (m->own, img->sb.size);
-    m->own = NULL;
-  }
+  m->data = map_data (img, PROT_READ);
+  if (m->data)
+    map_own (img);
 }
 
 void
@@ -103,11 +147,12 @@ map_stop (struct image *img)
   struct image_map *m = &img->map;
 
   if (m->data)
-    munmap (m->data, img->sb.size);
+    unmap (img, m->data);
   if (m->own) {
     sigbus_leave (m->own);
-    munmap (m->own, img->sb.size);
+    unmap (img, m->own);
   }
+  copy_stop (img);
   free (m->used);
   free (m->seen);
   pthread_mutex_destroy (&m->lock);
@@ -128,16 +173,6 @@ now_ms (void)
   return ts.tv_sec * UINT64_C (1000) + ts.tv_nsec / 1000000;
 }
 
-static bool
-remap (const struct image *img, void *p, uint64_t at, uint64_t length)
-{
-  if (mmap (p, length, PROT_READ, MAP_SHARED | MAP_FIXED, img->fd,
-            img->sb.data_offset + at) == MAP_FAILED)
-    return false;
-  madvise (p, length, MADV_RANDOM);
-  return true;
-}
-
 /* Maps a span anew, which drops what the kernel has for it. */
 static bool
 give_up (struct image *img, uint32_t span)
@@ -146,13 +181,15 @@ give_up (struct image *img, uint32_t span)
   uint64_t at = span * SPAN;
   uint64_t length = img->sb.size - at < SPAN ? img->sb.size - at : SPAN;
 
-  return remap (img, m->data + at, at, length) &&
-    (m->own == NULL || remap (img, m->own + at, at, length));
+  copy_unmapped (img, at, length);
+  return map_over (img, m->data + at, at, length, PROT_READ) &&
+    (m->own == NULL ||
+     map_over (img, m->own + at, at, length, m->own_prot));
 }
 
 /* Takes a span into use; false: as many are as may be. */
 static bool
-use (struct image *img, uint32_t span)
+take (struct image *img, uint32_t span)
 {
   struct image_map *m = &img->map;
   uint32_t *place;
@@ -178,6 +215,15 @@ use (struct image *img, uint32_t span)
   }
   pthread_mutex_unlock (&m->lock);
   return r;
+}
+
+bool
+map_use (struct image *img, uint64_t offset, uint64_t length)
+{
+  uint64_t span = offset / SPAN;
+
+  return (offset + length - 1) / SPAN == span &&
+    (img->map.used[span] || take (img, span));
 }
 
 /* Which pages of a chunk are in memory, a bit each. */
@@ -225,6 +271,7 @@ map_forget (struct image *img, uint64_t offset, uint64_t length)
 
   if (m->data == NULL || length == 0)
     return;
+  copy_forget (img, offset, length);
   chunk = offset / bytes;
   end = (offset + length - 1) / bytes + 1;
   if (end - chunk > SEEN_PLACES)
@@ -239,14 +286,12 @@ image_mapped (struct store *store, uint64_t offset, uint64_t length, bool own)
 {
   struct image *img = image_of (store);
   struct image_map *m = &img->map;
-  uint32_t span = offset / SPAN, wanted;
   uint64_t page, end;
+  uint32_t wanted;
   unsigned i, n;
 
   if ((own ? m->own : m->data) == NULL || (own && store->map_failed) ||
-      length == 0 || length > PART_MAX ||
-      (offset + length - 1) / SPAN != span ||
-      (!m->used[span] && !use (img, span)))
+      length == 0 || length > PART_MAX || !map_use (img, offset, length))
     return NULL;
   end = (offset + length - 1) / m->page + 1;
   for (page = offset / m->page; page < end; page += n) {

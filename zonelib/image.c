@@ -4,7 +4,8 @@
  * the format keeps them.
  *
  * Data goes through the page cache.  Without a ring the calling thread does
- * it; with one, everything that may have to wait is submitted there.
+ * it; with one, everything that may have to wait is submitted there.  What is
+ * in memory may be copied there and not moved by the kernel (image-copy.c).
  */
 
 #include <config.h>
@@ -112,6 +113,8 @@ image_done (struct image *img, struct store_io *io, int error, uint64_t bytes)
 {
   switch (io->op) {
   case STORE_WRITE:
+    copy_exists (img, io->offset, bytes);
+    /* fallthrough */
   case STORE_ZERO:
   case STORE_DISCARD:
     if (io->zone < img->sb.conventional)
@@ -220,8 +223,14 @@ image_perform (struct image *img, struct store_io *io)
     kept_claim (img, io->zone, io->offset + io->length -
                 zones_start (img->zones, io->zone));
   switch (io->op) {
-  case STORE_READ:
   case STORE_WRITE:
+    if ((io->ring == NULL || io->length <= QUICK_MAX) &&
+        copy_write (img, io)) {
+      done = io->length;
+      break;
+    }
+    /* fallthrough */
+  case STORE_READ:
     if (io->ring && !is_quick (img, io)) {
       submit_to_ring (img, io);
       return;
@@ -328,8 +337,11 @@ static int
 image_read (struct store *store, void *buf, uint64_t length, uint64_t offset)
 {
   struct image *img = image_of (store);
-  int r = image_pread (img->fd, buf, length, img->sb.data_offset + offset);
+  int r;
 
+  if (copy_read (img, buf, length, offset))
+    return 0;
+  r = image_pread (img->fd, buf, length, img->sb.data_offset + offset);
   if (img->replay.nitems > 0)
     replay_patch (img, buf, offset, length);
   return r;
