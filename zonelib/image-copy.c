@@ -6,8 +6,9 @@
  * nowhere else, on tmpfs: elsewhere the kernel wants to know of each page that
  * is written to, which costs more.  What writes to a hole is the kernel's, who
  * has no need to clear the page first.  What is written again is copied, once
- * the kernel has been told to map those pages, many at a time
- * (MADV_POPULATE_WRITE): that takes as long as the write would have, and each
+ * the kernel has been told to map those pages, many at a time: as if they were
+ * read, for then it maps those around too, and on tmpfs they may be written to
+ * just the same.  That is as quick as the write would have been, and each
  * further one takes a third of it.
  *
  * Which pages exist, and which are mapped, is remembered, a bit each.  That is
@@ -25,8 +26,8 @@
 
 #include "image-internal.h"
 
-#ifndef MADV_POPULATE_WRITE     /* Linux 5.14 */
-#define MADV_POPULATE_WRITE 23
+#ifndef MADV_POPULATE_READ      /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
 #endif
 
 /* Of so many pages in a row, a bit each. */
@@ -148,7 +149,8 @@ copy_forget (struct image *img, uint64_t offset, uint64_t length)
     }
 }
 
-/* Has the kernel map pages that exist. */
+/* Has the kernel map pages that exist, and those behind them in their row
+ * that do, which are written to next. */
 static bool
 populate (struct image *img, struct walk w)
 {
@@ -156,9 +158,12 @@ populate (struct image *img, struct walk w)
   uint64_t from = w.page;
   int r;
 
+  while (w.end % ROW > 0 && (w.end + 1) * m->page <= img->sb.size &&
+         has (&m->pages[w.end / ROW].exist, UINT64_C (1) << w.end % ROW))
+    w.end++;
   do
     r = madvise (m->own + from * m->page, (w.end - from) * m->page,
-                 MADV_POPULATE_WRITE);
+                 MADV_POPULATE_READ);
   while (r == -1 && errno == EINTR);
   if (r == -1) {
     m->cannot_populate = errno == EINVAL;
