@@ -49,7 +49,7 @@ static const struct test_case {
   { "read-256k", NBD_CMD_READ, 256 << 10, 4, 3, 1, false, false },
   { "append-4k", NBD_CMD_WRITE, 4096, 32, 30, 2, true, false },
   { "write-4k-again", NBD_CMD_WRITE, 4096, 32, 30, 0, false, true },
-  { "write-256k-again", NBD_CMD_WRITE, 256 << 10, 4, 3, 1, false, true },
+  { "write-256k-again", NBD_CMD_WRITE, 256 << 10, 1, 15, 1, false, true },
 };
 
 static struct loop loop;

@@ -243,9 +243,8 @@ REMOVALS = {
         "server-mapped.py", "where its file was cut off it is no more"),
     "image-copy-unchecked": (
         # What was copied to no file counts as written.
-        COPY, "    at += io->iov[i].iov_len;\n  }\n"
-        "  return !img->store.map_failed;\n",
-        "    at += io->iov[i].iov_len;\n  }\n  return true;\n",
+        COPY, "  copies_end ();\n  return !img->store.map_failed;\n",
+        "  copies_end ();\n  return true;\n",
         "full-filesystem.sh",
         "znbd_server: what was punched, and has no space, is an error"),
     "image-copy-read-unchecked": (

@@ -52,7 +52,8 @@ struct image_map {
   struct copy_pages *pages;     /* see image-copy.c; or NULL */
   _Atomic bool cannot_populate;
   _Atomic bool *used;           /* by span */
-  _Atomic uint64_t *seen;       /* what was in memory, see image-map.c */
+  _Atomic uint64_t *seen;       /* what was in memory, see image-map.c, */
+  unsigned unit_ms;             /* and for how long that counts */
   pthread_mutex_t lock;         /* protects: */
   uint32_t span[SPANS_MAX];     /* in use: a ring, of which */
   uint64_t next;                /* counts what was ever put in */
