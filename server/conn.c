@@ -33,6 +33,11 @@
 
 #define RECV_SIZE (256u << 10)
 
+/* No more is received at a time but straight into requests: the client has its
+ * first answers, and sends more, while the rest of what it sent is worked
+ * off; and what was received is still in the processor's cache. */
+#define RECV_STEP (34u << 10)
+
 /* Behind a payload as large as this most probably comes another one: only a
  * few headers are received there, so that it goes straight to its request
  * too instead of by way of conn.in. */
@@ -531,6 +536,17 @@ recv_done (struct ring_op *op, int res)
     received (c, res);
 }
 
+/* How much is to be received to conn.in. */
+static size_t
+room_in (const struct conn *c)
+{
+  size_t room = RECV_SIZE - c->in_end;
+
+  if (c->large_ahead && !c->tls && c->in_end < HEADERS)
+    return HEADERS - c->in_end;
+  return room < RECV_STEP ? room : RECV_STEP;
+}
+
 /* Receives, or takes what TLS has received already. */
 static void
 conn_receive (struct conn *c)
@@ -550,8 +566,7 @@ conn_receive (struct conn *c)
     c->recv_iov[n++].iov_len = c->payload_left;
   }
   c->recv_iov[n].iov_base = c->in + c->in_end;
-  c->recv_iov[n++].iov_len = c->large_ahead && !c->tls && c->in_end < HEADERS
-    ? HEADERS - c->in_end : RECV_SIZE - c->in_end;
+  c->recv_iov[n++].iov_len = room_in (c);
   c->recv_msg.msg_iov = c->recv_iov;
   c->recv_msg.msg_iovlen = n;
   if (c->tls && (r = conn_tls_decrypt (c)) != 0) {
