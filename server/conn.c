@@ -38,10 +38,12 @@
  * off; and what was received is still in the processor's cache. */
 #define RECV_STEP (34u << 10)
 
-/* Behind a payload as large as this most probably comes another one: only a
- * few headers are received there, so that it goes straight to its request
- * too instead of by way of conn.in. */
+/* Behind a payload as large as this most probably comes another one, with no
+ * more than one message between them, which asks where it was appended to:
+ * only a few headers are received there, so that it goes straight to its
+ * request too instead of by way of conn.in. */
 #define LARGE (64u << 10)
+#define LARGE_AHEAD 2u
 #define HEADERS 512u
 
 /* A write of as much is done by another thread if there is more of its
@@ -642,7 +644,7 @@ conn_parse (struct conn *c, bool *begun)
       struct request *req = c->filling;
 
       c->filling = NULL;
-      c->large_ahead = req->length >= LARGE;
+      c->large_ahead = req->length >= LARGE ? LARGE_AHEAD : 0;
       req->aside = req->length >= ASIDE &&
         (c->in_end > c->in_start || c->nrequests > 1);
       request_start (req);
@@ -658,7 +660,8 @@ conn_parse (struct conn *c, bool *begun)
       if (must_rest (c, begun))
         return false;
       n = request_parse (c, c->in + c->in_start, c->in_end - c->in_start);
-      c->large_ahead = c->large_ahead && (n == 0 || c->filling);
+      if (n > 0 && !c->filling && c->large_ahead > 0)
+        c->large_ahead--;
     }
     else {
       if (c->sending)

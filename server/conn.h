@@ -134,7 +134,7 @@ struct conn {
   struct request *filling;      /* its payload is being received */
   uint64_t payload_left;
   struct pace fill_pace;
-  bool large_ahead;             /* the last payload was large */
+  unsigned large_ahead;         /* messages, one of which has a large payload */
   uint64_t skip;                /* bytes of an option that is too large */
 
   /* Sending. */
