@@ -24,8 +24,17 @@
 #define RECORD (16u << 10)
 #define RECORD_ROOM (RECORD + 2048 + 64)
 
-#define IN_SIZE (128u << 10)
+#define IN_SIZE (64u << 10)
 #define OUT_SIZE (128u << 10)
+
+/* Two records: no more is received at a time, but for a payload that is
+ * larger, so that the client has its first answers while the rest is
+ * deciphered. */
+#define IN_STEP (36u << 10)
+
+/* With so much of small replies what is there is sent: the client deciphers it
+ * while the next ones are enciphered. */
+#define OUT_STEP (64u << 10)
 
 /* TLS 1.2: a client's attempts to negotiate again. */
 #define RENEGOTIATIONS_MAX 8
@@ -223,7 +232,7 @@ conn_tls_decrypt (struct conn *c)
 {
   struct tls *tls = c->tls;
   ssize_t r = GNUTLS_E_AGAIN;
-  size_t before;
+  size_t before, room;
 
   /* It returns GNUTLS_E_AGAIN for a key update too, with more behind it. */
   if (tls->state == UP)
@@ -248,8 +257,11 @@ conn_tls_decrypt (struct conn *c)
   tls->in_end -= tls->in_start;
   memmove (tls->in, tls->in + tls->in_start, tls->in_end);
   tls->in_start = 0;
+  room = IN_SIZE - tls->in_end;
+  if (room > IN_STEP && !(c->filling && c->payload_left > IN_STEP))
+    room = IN_STEP;
   c->recv_iov[0].iov_base = tls->in + tls->in_end;
-  c->recv_iov[0].iov_len = IN_SIZE - tls->in_end;
+  c->recv_iov[0].iov_len = room;
   c->recv_msg.msg_iovlen = 1;
   return 0;
 }
@@ -383,10 +395,13 @@ encrypt (struct conn *c)
       fail (c, r);
       return;
     }
-    if (gathered)
-      tls->gathered_start += r;
-    else
+    if (!gathered)
       take (c, r);
+    else {
+      tls->gathered_start += r;
+      if (tls->out_len >= OUT_STEP)
+        return;
+    }
   }
 }
 
