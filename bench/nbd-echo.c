@@ -27,6 +27,10 @@
 #include "load.h"
 
 #define IN_SIZE (256u << 10)
+
+/* No more is received at a time: so the client has its first answers, and
+ * sends more, while the rest is worked off. */
+#define IN_STEP (34u << 10)
 #define SEND_BUFFER (256 << 10)
 
 /* The longest read, and the requests that are answered in one send. */
@@ -187,12 +191,20 @@ submit_accept (void)
   io_uring_sqe_set_data (sqe, NULL);
 }
 
+static size_t
+room_of (const struct conn *c)
+{
+  size_t room = sizeof c->in - c->end;
+
+  return room < IN_STEP ? room : IN_STEP;
+}
+
 static void
 submit_receive (struct conn *c)
 {
   struct io_uring_sqe *sqe = new_sqe ();
 
-  io_uring_prep_recv (sqe, c->fd, c->in + c->end, sizeof c->in - c->end, 0);
+  io_uring_prep_recv (sqe, c->fd, c->in + c->end, room_of (c), 0);
   if (c->was_short)
     sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
   io_uring_sqe_set_data (sqe, (char *) c + RECEIVED);
@@ -307,7 +319,7 @@ completed (uintptr_t user, int res)
     c->sending = false;
   else {
     c->receiving = false;
-    c->was_short = res > 0 && c->end + res < sizeof c->in;
+    c->was_short = res > 0 && (size_t) res < room_of (c);
     if (res > 0)
       c->end += res;
   }
