@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A connection's life, and the bytes that come and go.
  *
- * Bytes are received in large pieces, of which as many messages as they
- * hold are parsed at once; the payload of a write that is not all there is
+ * Bytes are received in pieces, of which as many messages as they hold are
+ * parsed at once; the payload of a write that is not all there is
  * received straight into the request's buffer.  Replies are gathered into
  * one send; there is one at a time.
  *
