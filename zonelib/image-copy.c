@@ -242,12 +242,13 @@ bool
 copy_write (struct image *img, const struct store_io *io)
 {
   struct image_map *m = &img->map;
-  uint8_t *at = m->own + io->offset;
+  uint8_t *at;
   unsigned i;
 
   if (m->pages == NULL || m->cannot_populate || img->store.map_failed ||
       !map_use (img, io->offset, io->length) || !are_mapped (img, io))
     return false;
+  at = m->own + io->offset;
   for (i = 0; i < io->niov; i++) {
     copy_piece (at, io->iov[i].iov_base, io->iov[i].iov_len);
     at += io->iov[i].iov_len;
