@@ -120,27 +120,16 @@ copy_exists (struct image *img, uint64_t offset, uint64_t length)
 {
   struct walk w;
 
-  if (!walk_begin (img, &w, offset, length))
+  if (length == 0 || !walk_begin (img, &w, offset, length))
     return;
   while (walk_on (img, &w))
     if (!has (&w.row->exist, w.bits))
       atomic_fetch_or (&w.row->exist, w.bits);
 }
 
-void
-copy_unmapped (struct image *img, uint64_t offset, uint64_t length)
-{
-  struct walk w;
-
-  if (!walk_begin (img, &w, offset, length))
-    return;
-  while (walk_on (img, &w))
-    if (atomic_load_explicit (&w.row->mapped, memory_order_relaxed) & w.bits)
-      atomic_fetch_and (&w.row->mapped, ~w.bits);
-}
-
-void
-copy_forget (struct image *img, uint64_t offset, uint64_t length)
+/* They are not mapped any more; nor are they there, perhaps. */
+static void
+clear (struct image *img, uint64_t offset, uint64_t length, bool gone)
 {
   struct walk w;
 
@@ -148,9 +137,22 @@ copy_forget (struct image *img, uint64_t offset, uint64_t length)
     return;
   while (walk_on (img, &w))
     if (atomic_load_explicit (&w.row->exist, memory_order_relaxed) & w.bits) {
-      atomic_fetch_and (&w.row->exist, ~w.bits);
+      if (gone)
+        atomic_fetch_and (&w.row->exist, ~w.bits);
       atomic_fetch_and (&w.row->mapped, ~w.bits);
     }
+}
+
+void
+copy_unmapped (struct image *img, uint64_t offset, uint64_t length)
+{
+  clear (img, offset, length, false);
+}
+
+void
+copy_forget (struct image *img, uint64_t offset, uint64_t length)
+{
+  clear (img, offset, length, true);
 }
 
 /* Has the kernel map pages that exist, and those behind them in their row
