@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Once warm, znbd-server allocates nothing for a request: what two clients
  * ask of a real event loop, in memory and in an image, while malloc is
- * counted on all threads.
+ * counted on all threads.  Warm it is when it has had as many requests under
+ * way at once as there will be.
  */
 
 #include <config.h>
@@ -26,7 +27,8 @@
 #include "memory.h"
 
 #define WARM 20u                /* rounds before, */
-#define ROUNDS 100u             /* and that are looked at */
+#define ROUNDS 100u             /* and that are looked at, */
+#define RUNS 10u                /* so many times at most */
 #define LARGE (256u << 10)
 
 /* Zones: 0 is conventional, 2 is written, 3 appended to; all of 256 KiB. */
@@ -272,7 +274,7 @@ serve (struct zdisk *disk)
 {
   static const char *const contexts[] = { "base:allocation", "x-zbd:zones" };
   static const char *const append[] = { "x-zbd:append" };
-  unsigned i;
+  unsigned i, run;
 
   if (disk == NULL)
     fail_msg ("%s", err.text);
@@ -283,18 +285,23 @@ serve (struct zdisk *disk)
   connect_client (&appender, append, 1);
   for (i = 0; i < WARM; i++)
     round_of_requests ();
-  writer.errors = appender.errors = 0;
-  allocations = 0;
-  counting = true;
-  for (i = 0; i < ROUNDS; i++)
-    round_of_requests ();
-  counting = false;
-  /* What is refused has its reason; nothing else is. */
-  assert_int_equal (writer.errors, ROUNDS);
-  assert_int_equal (appender.errors, 0);
-  if (allocations > 0)
-    print_message ("# %u allocations, the last of %zu bytes\n", allocations,
-                   last);
+  /* How many requests are under way at once is up to the kernel: where it
+   * is slow there are more than ever before, which takes memory for them,
+   * once.  What each request would allocate is in every run. */
+  for (run = 0; run == 0 || (allocations > 0 && run < RUNS); run++) {
+    writer.errors = appender.errors = 0;
+    allocations = 0;
+    counting = true;
+    for (i = 0; i < ROUNDS; i++)
+      round_of_requests ();
+    counting = false;
+    /* What is refused has its reason; nothing else is. */
+    assert_int_equal (writer.errors, ROUNDS);
+    assert_int_equal (appender.errors, 0);
+    if (allocations > 0)
+      print_message ("# %u allocations, the last of %zu bytes\n", allocations,
+                     last);
+  }
   assert_int_equal (allocations, 0);
   close (writer.fd);
   close (appender.fd);
