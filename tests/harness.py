@@ -270,10 +270,8 @@ class Nbdkit:
         connections down first: nbdkit 1.32 may wait for them for ever."""
         if self not in Nbdkit.running:
             return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(15)
-        except subprocess.TimeoutExpired:
+        status = self._terminate(15)
+        if status is None:
             self.process.kill()
             self.process.wait()
             status = "none within 15 s (connections left?)"
@@ -281,6 +279,19 @@ class Nbdkit:
         if status != 0:
             TAP.current.fail("%s ends cleanly" % self.argv[0],
                              "status: %s" % status, self.log())
+
+    def _terminate(self, seconds):
+        """Its status, or None if it does not end.  The thread sanitizer
+        loses a signal that goes to a thread which is about to end, so with
+        it it is sent again."""
+        each = 1 if os.environ.get("ZNBD_SANITIZER") == "tsan" else seconds
+        for _ in range(seconds // each):
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                return self.process.wait(each)
+            except subprocess.TimeoutExpired:
+                pass
+        return None
 
     def kill(self):
         """Ends it as a crash does."""
