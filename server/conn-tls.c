@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffers.h"
 #include "conn-tls.h"
 #include "log.h"
 #include "loop.h"
@@ -26,6 +27,11 @@
 
 #define IN_SIZE (64u << 10)
 #define OUT_SIZE (128u << 10)
+
+/* While a large payload comes; so many connections of a loop at once, whose
+ * clients may take their time. */
+#define IN_LARGE (256u << 10)
+#define LARGE_MAX 16u
 
 /* Two records: no more is received at a time, but for a payload that is
  * larger, so that the client has its first answers while the rest is
@@ -52,6 +58,7 @@ struct tls {
   bool starved;                 /* GnuTLS wanted more than had come */
   unsigned renegotiations;
 
+  uint8_t *in;                  /* own_in, or a buffer of the loop's */
   size_t in_start, in_end;      /* ciphertext not yet decrypted */
   size_t out_len;               /* ciphertext to be sent */
   size_t out_sending;           /* of it, in the send under way */
@@ -64,7 +71,7 @@ struct tls {
   unsigned iov;                 /* of the first reply: taken whole */
   size_t iov_taken;             /* and of the next iovec */
 
-  uint8_t in[IN_SIZE];
+  uint8_t own_in[IN_SIZE];
   uint8_t out[OUT_SIZE];
   uint8_t gathered[RECORD];
 };
@@ -118,7 +125,8 @@ conn_tls_begin (struct conn *c)
     conn_kill (c, "no memory for TLS");
     return;
   }
-  memset (tls, 0, offsetof (struct tls, in));
+  memset (tls, 0, offsetof (struct tls, own_in));
+  tls->in = tls->own_in;
   r = tls_session_new (&tls->session);
   if (r < 0) {
     free (tls);
@@ -132,11 +140,44 @@ conn_tls_begin (struct conn *c)
   c->phase = CONN_TLS;
 }
 
+static void
+give_large_back (struct conn *c)
+{
+  struct tls *tls = c->tls;
+
+  if (tls->in == tls->own_in)
+    return;
+  buffer_put (&c->loop->buffers, tls->in, IN_LARGE);
+  c->loop->tls_large--;
+  tls->in = tls->own_in;
+}
+
+/* The fewer times the client is told that there is room again, the less of
+ * both sides' time is waking up.  Nothing is in the one that is changed. */
+static void
+choose_in (struct conn *c)
+{
+  struct tls *tls = c->tls;
+  uint8_t *buf;
+
+  if (!c->filling)
+    give_large_back (c);
+  if (!c->filling || c->payload_left <= IN_STEP || tls->in != tls->own_in ||
+      c->loop->tls_large == LARGE_MAX)
+    return;
+  buf = buffer_get (&c->loop->buffers, IN_LARGE);
+  if (buf == NULL)
+    return;
+  c->loop->tls_large++;
+  tls->in = buf;
+}
+
 void
 conn_tls_free (struct conn *c)
 {
   if (c->tls == NULL)
     return;
+  give_large_back (c);
   gnutls_deinit (c->tls->session);
   /* Data was in it. */
   gnutls_memset (c->tls->gathered, 0, c->tls->gathered_end);
@@ -257,7 +298,9 @@ conn_tls_decrypt (struct conn *c)
   tls->in_end -= tls->in_start;
   memmove (tls->in, tls->in + tls->in_start, tls->in_end);
   tls->in_start = 0;
-  room = IN_SIZE - tls->in_end;
+  if (tls->in_end == 0)
+    choose_in (c);
+  room = (tls->in == tls->own_in ? IN_SIZE : IN_LARGE) - tls->in_end;
   if (room > IN_STEP && !(c->filling && c->payload_left > IN_STEP))
     room = IN_STEP;
   c->recv_iov[0].iov_base = tls->in + tls->in_end;

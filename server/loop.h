@@ -28,6 +28,7 @@ struct loop {
   struct conn *conns;
   unsigned nwatched;            /* connections with a deadline */
   struct conn *dirty;
+  unsigned tls_large;           /* connections, see conn-tls.c */
   struct conn *waiting;         /* for memory, see budget.h */
   int64_t charged, published;   /* what requests hold, likewise */
   uint64_t now;                 /* ms: this turn's */

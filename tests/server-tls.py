@@ -688,6 +688,39 @@ def leaves(server):
     serves(server, "disconnects")
 
 
+def stalls(server):
+    """Large payloads that stop in the middle, in more connections than a
+    loop has large buffers for."""
+    before = descriptors(server)
+    wrap = openssl()
+    length, rng = 192 * B, random.Random(1)
+    peers = [(Raw(server.socket).starttls(wrap).begin(), i * length,
+              rng.randbytes(length), rng.randbytes(length))
+             for i in range(80)]
+    for r, at, first, second in peers:
+        r.raw(struct.pack(">IHHQQI", n.REQUEST_MAGIC, 0, n.CMD_WRITE, 1, at,
+                          length) + first[:length - 7 * B - 1])
+    serves(server, "80 payloads that stop in the middle")
+    for r, *_ in peers[::8]:
+        r.close()
+    peers = [p for i, p in enumerate(peers) if i % 8]
+    for r, at, first, second in peers:
+        r.raw(first[length - 7 * B - 1:] +
+              struct.pack(">IHHQQI", n.REQUEST_MAGIC, 0, n.CMD_WRITE, 2, at,
+                          length) + second[:60000])
+    wrong = []
+    for r, at, first, second in peers:
+        r.cookie = 2
+        r.reads.update((i, (n.CMD_WRITE, at, length)) for i in (1, 2))
+        error = r.reply(1).error
+        r.raw(second[60000:])
+        if error or r.reply(2).error or r.read(at, length).data != second:
+            wrong.append(at)
+        r.close()
+    tap.equal(wrong, [], "... are there when they went on")
+    tap.ok(settled(server, before), "... all closed")
+
+
 def never_reads(server):
     before = descriptors(server)
     memory = rss(server)
@@ -769,6 +802,7 @@ with server:
     cut_off(server)
     noise(server)
     leaves(server)
+    stalls(server)
     never_reads(server)
     crowd(server)
     if gnutls_raw.available():
