@@ -67,9 +67,13 @@ open_remote (struct target *t, const char *uri)
 static int
 open_image (struct target *t, const char *path, bool readonly)
 {
+  struct zdisk_options options = ZDISK_OPTIONS_DEFAULT;
   struct zone_error err;
   struct store *store;
 
+  /* Who writes here writes in order: what is ahead of the pointer is behind
+   * a write that failed, and nobody would have it time out. */
+  options.reorder_timeout = 0;
   store = store_open (path, readonly ? STORE_READ_ONLY : STORE_WRITABLE,
                       &err);
   if (store == NULL) {
@@ -77,7 +81,7 @@ open_image (struct target *t, const char *path, bool readonly)
                "; where a server has it, give the server's NBD URI" : "");
     return -1;
   }
-  t->disk = zdisk_new (store, NULL, &err);
+  t->disk = zdisk_new (store, &options, &err);
   if (t->disk == NULL) {
     cli_error ("%s", err.text);
     return -1;

@@ -53,6 +53,23 @@ ok "the image is in order" znbd check "$disk"
 is "$(znbd report --json "$disk" |
       jq '[.zones[] | .wp - .start] | add')" "$wp" "with the same pointers"
 
+# znbd copy has many writes to a zone under way when one finds no space.
+rm "$disk"
+znbd create --size 8M --zone-size 4M "$tmp/source.zbd" >/dev/null
+for zone in 0 1; do
+  head -c 4M /dev/urandom |
+    znbd append --zone $zone "$tmp/source.zbd" >/dev/null
+done
+run timeout 60 znbd copy "$tmp/source.zbd" "$disk"
+is "$status" 1 "znbd copy: no space is a failure"
+like "$out" "cannot be written at .* No space left on device" "... that says so"
+like "$out" "resume goes on from there" "... and how to go on"
+mount -o remount,size=20M "$tmp/small"
+ok "... as it does, to the same data" \
+   timeout 60 znbd copy --resume --verify "$tmp/source.zbd" "$disk"
+rm "$disk"
+mount -o remount,size=2M "$tmp/small"
+
 # znbd-server has the file system's answers by its ring.  The zone that was
 # reset keeps its space but for what is written to it; the rest makes room.
 rm "$disk"
