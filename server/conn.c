@@ -54,7 +54,9 @@
 /* A loop keeps so many request objects. */
 #define KEEP_REQUESTS 4096
 
-/* The replies to the options of one receive. */
+/* The replies to options: with so many no other option is looked at, and one
+ * option's are no more than this. */
+#define OUT_ENOUGH (32u << 10)
 #define OUT_MAX (1u << 20)
 
 /* No reply is added to a send that has as much: so the memory of what is
@@ -488,6 +490,11 @@ send_done (struct ring_op *op, int res)
   }
   if (c->tls)
     conn_tls_sent (c);
+  if (c->out_len == 0) {        /* an option's replies; others are rare */
+    free (c->out);
+    c->out = NULL;
+    c->out_size = 0;
+  }
   if (failed && !(res == -EFAULT && read_unsent (c)))
     conn_kill (c, strerror (-res));
   free_requests (c->sent);
@@ -664,7 +671,7 @@ conn_parse (struct conn *c, bool *begun)
         c->large_ahead--;
     }
     else {
-      if (c->sending)
+      if (c->sending || c->out_len >= OUT_ENOUGH)
         return false;
       n = handshake_parse (c, c->in + c->in_start, c->in_end - c->in_start);
     }

@@ -15,7 +15,9 @@ import time
 
 from harness import TAP, Nbdkit, ZnbdServer, connect, run
 from nbd_raw import (Closed, Raw, CMD_BLOCK_STATUS, CMD_READ, CMD_WRITE,
-                     FLAG_REQ_ONE, REQUEST_MAGIC)
+                     FLAG_REQ_ONE, OPTION_MAGIC, OPT_LIST_META_CONTEXT,
+                     OPT_STRUCTURED_REPLY, REP_ACK, REP_META_CONTEXT,
+                     REQUEST_MAGIC)
 
 tap = TAP()
 M = 1 << 20
@@ -168,6 +170,41 @@ h.shutdown()
 for r in silent + [slow]:
     r.close()
 half.stop()
+
+# ---- options without end ----
+
+with ZnbdServer("memory:64M,zone-size=1M", "-t", "2") as server:
+    def options(n):
+        """One who asks for the contexts 990 times before taking an answer."""
+        peers = [Raw(server.socket) for _ in range(n)]
+        for r in peers:
+            r.option(OPT_STRUCTURED_REPLY)
+            r.raw((struct.pack(">QII", OPTION_MAGIC, OPT_LIST_META_CONTEXT,
+                               8) + bytes(8)) * 990)
+        return peers
+
+    for r in options(20):               # the allocator's own
+        r.close()
+    before = resident(server, "VmRSS")
+    peers = options(100)
+    time.sleep(0.5)
+    grown = (resident(server, "VmRSS") - before) * 1024 // 100
+    if os.environ.get("ZNBD_SANITIZER"):
+        tap.skip("answers to options: memory", "sanitizers take more")
+    else:
+        tap.ok(grown < 200, "answers to options are not piled up",
+               "%d KiB a connection" % grown)
+    for r in peers[1:]:
+        r.close()
+    r, acks, contexts = peers[0], 0, 0
+    while acks < 990:
+        kind = r.option_reply().type
+        acks += kind == REP_ACK
+        contexts += kind == REP_META_CONTEXT
+    r.go("")
+    tap.ok(contexts > 990 and contexts % 990 == 0,
+           "but all are there in the end", "%d contexts" % contexts)
+    r.close()
 
 # ---- no memory to wait for ----
 
