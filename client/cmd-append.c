@@ -338,6 +338,10 @@ cmd_append (int argc, char **argv)
   while ((c = cli_option (argc, argv, options, help)) != -1) {
     if (c == CLI_HELP)
       return EXIT_SUCCESS;
+    if (c == OPT_ZONE && a.zone != UINT64_MAX) {
+      cli_error ("--zone is given twice: data goes to one zone");
+      return EXIT_FAILURE;
+    }
     if (c == CLI_BAD ||
         (c == OPT_ZONE && cli_number ("--zone", optarg, &a.zone) == -1) ||
         (c == OPT_DEPTH && cli_number ("--depth", optarg, &a.depth) == -1) ||

@@ -171,6 +171,11 @@ cmd_manage (int argc, char **argv)
   while ((c = cli_option (argc, argv, options, help)) != -1)
     switch (c) {
     case OPT_ZONE:
+      if (rq.list) {
+        cli_error ("--zone is given twice: %s and %s; a list is one, as in "
+                   "0,4-7", rq.list, optarg);
+        return EXIT_FAILURE;
+      }
       rq.list = optarg;
       break;
     case OPT_OFFSET:

@@ -6,6 +6,8 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,29 @@ find_mode (const char *path)
   mask = umask (0);
   umask (mask);
   return 0666 & ~mask;
+}
+
+/* Whether a picture may take the place of what is at path: nothing, or
+ * another one, rather than the disk.  What cannot be read is neither. */
+static bool
+may_replace (const char *path)
+{
+  static const char mark[] = "<svg";
+  char text[4096];
+  ssize_t n;
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+
+  if (fd == -1) {
+    fail (path);
+    return false;
+  }
+  n = read (fd, text, sizeof text);
+  close (fd);
+  if (n == 0 || (n > 0 && memmem (text, n, mark, strlen (mark))))
+    return true;
+  cli_error ("--svg %s: there is a file that is no SVG picture, and it is not "
+             "overwritten", path);
+  return false;
 }
 
 static int
@@ -118,7 +143,7 @@ map_save (const char *path, const char *buf, size_t length)
     r = -1;
   }
   else
-    r = replace (target, buf, length);
+    r = may_replace (target) ? replace (target, buf, length) : -1;
   free (target);
   return r;
 }

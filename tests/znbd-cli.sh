@@ -247,6 +247,10 @@ manage_wrongly ()
   refuses "--zone '' is not a list" open --zone '' "$disk"
   refuses '--zone x is not a list' open --zone x "$disk"
   refuses '--zone 3, is not a list' open --zone 3, "$disk"
+  refuses '--zone is given twice: 3 and 4; a list is one, as in 0,4-7' \
+          reset --zone 3 --zone 4 "$disk"
+  refuses '--zone is given twice: data goes to one zone' \
+          append --zone 3 --zone 4 "$disk"
   is "$(conds $(seq 2 13))" "$(yes empty | head -12 | paste -sd ' ')" \
      "$how: nothing was opened"
 

@@ -251,7 +251,7 @@ with ZnbdServer("memory:20M,zone-size=1M,conventional=2,max-open=6,"
     tap.equal(os.stat("new.svg").st_mode & 0o7777, 0o640,
               "a new file has the mode that the umask gives")
     with open("old.svg", "w") as f:
-        f.write("old")
+        f.write("<?xml version='1.0'?>\n<!-- old --><svg/>\n")
     os.chmod("old.svg", 0o604)
     os.symlink("old.svg", "link.svg")
     save("link.svg")
@@ -262,16 +262,22 @@ with ZnbdServer("memory:20M,zone-size=1M,conventional=2,max-open=6,"
     os.mkdir("folder")
     os.mkfifo("fifo")
     os.symlink("fifo", "to-fifo")
+    with open("disk.zbd", "wb") as f:
+        f.write(bytes(8192))
     for path, words in (("folder", "Is a directory"),
                         ("missing/a.svg", "No such file or directory"),
                         ("fifo", "not a regular file"),
                         ("to-fifo", "to-fifo is not a regular file"),
                         ("dangling.svg", "No such file or directory"),
+                        ("disk.zbd", "is no SVG picture"),
                         ("x" * 256, "File name too long")):
         status, out, err = save(path)
         tap.ok(status == 1 and words in err and err.count("\n") == 1 and
                not out, "refused: --svg %s" % path[:20], status, err)
     tap.ok(not os.path.isfile("fifo"), "what is no file is still there")
+    tap.equal(open("disk.zbd", "rb").read(), bytes(8192),
+              "and what is no picture")
+    os.unlink("disk.zbd")
 
     # A disk that is full, as far as a limit of file sizes can play it.
     p = subprocess.run(["bash", "-c", "ulimit -f 1; exec znbd map --svg "
