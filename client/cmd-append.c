@@ -63,6 +63,7 @@ struct piece {
 
 struct append {
   struct target *target;
+  const char *operand;
   uint64_t zone;
   uint64_t block_size;
   uint64_t depth;
@@ -124,8 +125,9 @@ explain (struct append *a, const struct piece *p)
 
   if (znbd_explain_append (target_remote (a->target), a->zone, p->length,
                            p->error, text, sizeof text) == -1)
-    cli_error ("append to zone %" PRIu64 ": %s", a->zone,
-               strerror (p->error));
+    cli_error ("%s: append to zone %" PRIu64 " failed, and the zone's report "
+               "cannot be had: is the server gone? More may have been "
+               "appended than is told", a->operand, a->zone);
   else
     cli_error ("%s", text);
 }
@@ -369,6 +371,7 @@ cmd_append (int argc, char **argv)
   operand = cli_operand (argc, argv, "IMAGE or URI");
   if (operand == NULL)
     return EXIT_FAILURE;
+  a.operand = operand;
   a.target = target_open (operand, false);
   if (a.target == NULL)
     return EXIT_FAILURE;

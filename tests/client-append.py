@@ -196,6 +196,8 @@ def lost_server():
     tap.ok(p.wait(30) == 1 and out == "" and
            "16384 bytes in 4 pieces were appended" in err,
            "a server that goes away: what was appended is told", err)
+    tap.like(err.splitlines()[0], "not connected|server gone|invalid state",
+             "and what happened")
 
 
 def image():
