@@ -92,8 +92,8 @@ read_table (struct znbd_disk *disk, struct nbd_handle *nbd,
   if (bytes == -1)
     return lib_error_nbd ("zone table");
   if (bytes < TABLE_HEADER_SIZE)
-    return lib_error (EPROTO, "the export is no zone table: it has only "
-                      "%lld bytes; connect to the export \"%s\" or "
+    return lib_error (EPROTO, "the export is no zone table, but has only "
+                      "%lld bytes (is it a zoned disk of znbd?); connect to the export \"%s\" or "
                       "\"NAME%s\"", (long long) bytes, TABLE_EXPORT_NAME,
                       TABLE_EXPORT_SUFFIX);
   minimum = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
@@ -105,8 +105,9 @@ read_table (struct znbd_disk *disk, struct nbd_handle *nbd,
   if (nbd_pread (nbd, header, sizeof header, 0, 0) == -1)
     return lib_error_nbd ("reading the zone table");
   if (table_decode_header (header, bytes, geometry, &why) == -1)
-    return lib_error (EPROTO, "the export is no zone table that this version "
-                      "knows: %s", why);
+    return lib_error (EPROTO, "the export \"%s\" is no zone table that this "
+                      "version knows: %s (is it a zoned disk of znbd?)",
+                      disk->table_export, why);
   disk->read_max = request_max (nbd, LIB_READ_MAX);
   disk->write_max = request_max (nbd, LIB_MANAGE_MAX * TABLE_RECORD_SIZE);
   return 0;
