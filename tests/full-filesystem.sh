@@ -86,7 +86,10 @@ h.pwrite (b'x' * 4096, $written * 4096)
 print ('written', h.pread (8192, 0) == b'y' * 8192)")" "written True" \
    "znbd-server: a reset makes room for other zones"
 is "$(all_there)" True "znbd-server: all that was answered is there"
+nbdsh -u "$uri" -c - <"$tmp/fill.py" >/dev/null
 stop_nbdkit
+is "$(grep -c 'write of .* No space left on device' "$nbdkit_log")" 1 \
+   "znbd-server: its log says so, and once"
 
 # What was written before is copied to where it was (tmpfs alone).  Somebody
 # else punches that away, and then there is no space to have it back.

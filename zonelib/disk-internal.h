@@ -32,6 +32,8 @@ struct zdisk {
   struct zones zones;
   struct zdisk_options options;
   _Atomic bool unreported;      /* a zone's report failed, as was logged */
+  _Atomic int failed_error;     /* of the store, as was logged last, */
+  _Atomic uint64_t failed_at;   /* and when, in ms */
 
   pthread_mutex_t park_lock;    /* protects what follows */
   struct zdisk_request *parked_first, *parked_last;  /* by parked_at */

@@ -291,6 +291,29 @@ is_write (const struct zdisk_request *req)
     req->op == ZDISK_APPEND;
 }
 
+#define LOG_AGAIN_MS 60000u     /* of the same error */
+
+/* Says that the store failed, not of every request.  Stores that mirror
+ * tell of it themselves. */
+static void
+log_failure (struct zdisk *disk, int error, const char *reason)
+{
+  uint64_t now = disk_now (), at = atomic_load (&disk->failed_at);
+  char line[300];
+
+  if (disk->options.log == NULL || disk->store->mirrors ||
+      error == ENOTSUP ||
+      (atomic_load (&disk->failed_error) == error &&
+       now < at + LOG_AGAIN_MS) ||
+      !atomic_compare_exchange_strong (&disk->failed_at, &at, now))
+    return;
+  if (atomic_exchange (&disk->failed_error, error) == error)
+    snprintf (line, sizeof line, "%s (still, or again)", reason);
+  else
+    snprintf (line, sizeof line, "%s", reason);
+  disk->options.log (line);
+}
+
 /* The request's end. */
 static void
 finish (struct zdisk_request *req)
@@ -315,6 +338,7 @@ finish (struct zdisk_request *req)
                 disk_of (req)->store->failed
                 ? " (it failed before: nothing can be changed until it is "
                 "opened again)" : "");
+      log_failure (disk_of (req), w->error, req->reason);
     }
   }
   if (is_manage (req))

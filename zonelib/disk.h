@@ -85,7 +85,8 @@ struct zdisk_options {
   uint64_t park_total_max;      /* and all clients'; each write counts as
                                  * 4096 at least */
   void (*log) (const char *line);       /* hears of zones that had to be
-                                 * fetched from the store again; NULL: nobody
+                                 * fetched from the store again, and once a
+                                 * minute of a store that fails; NULL: nobody
                                  * does.  On any thread. */
 };
 #define ZDISK_OPTIONS_DEFAULT \
