@@ -226,6 +226,15 @@ check_together (const struct options *o)
     die ("--unix - is for --run: nobody else would know where the socket is");
 }
 
+/* What was asked for is printed. */
+static _Noreturn void
+end (void)
+{
+  if (fflush (stdout) == EOF || ferror (stdout))
+    die ("standard output: %s", strerror (errno));
+  exit (0);
+}
+
 static void
 parse_debug (const char *arg)
 {
@@ -233,7 +242,7 @@ parse_debug (const char *arg)
 
   if (strcmp (arg, "help") == 0) {
     debug_help (stdout);
-    exit (0);
+    end ();
   }
   if (debug_set (arg, &err) == -1)
     die ("%s", err.text);
@@ -364,7 +373,7 @@ options_parse (int argc, char *argv[], struct options *o)
     case 'v': log_is_verbose = true; break;
     case 'V':
       printf ("znbd-server %s\n", PACKAGE_VERSION);
-      exit (0);
+      end ();
     case OPT_REORDER_TIMEOUT:
       o->disk.reorder_timeout = parse_timeout ("reorder-timeout", optarg);
       break;
@@ -385,7 +394,7 @@ options_parse (int argc, char *argv[], struct options *o)
     case OPT_EXIT_WITH_PARENT: o->exit_with_parent = true; break;
     case OPT_HELP:
       fputs (help, stdout);
-      exit (0);
+      end ();
     case ':':
       die ("%s needs an argument, see --help", argv[optind - 1]);
     default:

@@ -289,6 +289,11 @@ is "$out" "" "--log=null"
 wrong 'neither stderr nor syslog nor null' --log=file "$disk"
 wrong 'No such file' -P none/pid -U sock "$disk"
 wrong 'No space left' -P /dev/full -U sock "$disk"
+for option in --help --version "-D help"; do
+  run bash -c "znbd-server $option >/dev/full"
+  is "$status:$out" "1:znbd-server: standard output: No space left on device" \
+     "znbd-server $option: output that is lost is an error"
+done
 echo 'my only copy' >precious
 wrong 'no pid file' -P precious -U sock "$disk"
 is "$(cat precious)" 'my only copy' "-P overwrites nothing but pid files"
