@@ -93,9 +93,9 @@ read_table (struct znbd_disk *disk, struct nbd_handle *nbd,
     return lib_error_nbd ("zone table");
   if (bytes < TABLE_HEADER_SIZE)
     return lib_error (EPROTO, "the export is no zone table, but has only "
-                      "%lld bytes (is it a zoned disk of znbd?); connect to the export \"%s\" or "
-                      "\"NAME%s\"", (long long) bytes, TABLE_EXPORT_NAME,
-                      TABLE_EXPORT_SUFFIX);
+                      "%lld bytes (is it a zoned disk of znbd?); connect to "
+                      "the export \"%s\" or \"NAME%s\"", (long long) bytes,
+                      TABLE_EXPORT_NAME, TABLE_EXPORT_SUFFIX);
   minimum = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
   if (minimum > TABLE_MIN_BLOCK)
     return lib_error (EPROTO, "the zone table's server takes no requests of "

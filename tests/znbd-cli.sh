@@ -415,6 +415,15 @@ for name in 'quote"back\slash' $'line\nfeed\ttab\e' $'bad\xffutf\xc3' \
   rm -- "$name"
 done
 
+# ---- servers of disks without zones ----------------------------------
+
+# Theirs, whatever export is asked for, are not ours.
+for size in 10M 1k; do
+  out=$(nbdkit -U - memory $size --run 'znbd info "$uri"' 2>&1) || :
+  like "$out" 'no zone table.* \(is it a zoned disk of znbd\?\)' \
+       "a disk of $size without zones"
+done
+
 # ---- output that cannot be written -----------------------------------
 
 if [ -e /dev/full ]; then
