@@ -490,7 +490,7 @@ send_done (struct ring_op *op, int res)
   }
   if (c->tls)
     conn_tls_sent (c);
-  if (c->out_len == 0) {        /* an option's replies; others are rare */
+  if (c->out && c->out_len == 0) {      /* replies to options */
     free (c->out);
     c->out = NULL;
     c->out_size = 0;
