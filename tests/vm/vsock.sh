@@ -18,10 +18,19 @@ head -c 1M /dev/urandom >"$tmp/data"
 
 # ---- a server that runs as long as its clients ----------------------------
 
+# When both sides end a connection at once, as behind NBD_CMD_DISC, Linux now
+# and then has ENOTCONN for who receives, and nbdcopy fails at its very end.
+# What it wrote is looked at below.
+name="--run has the URI, and nbdcopy writes through it"
 # shellcheck disable=SC2016
-ok "--run has the URI, and nbdcopy writes through it" \
-   znbd-server --vsock -p 0 "$tmp/d.zbd" \
-   --run 'nbdcopy --requests=1 '"$tmp/data"' "$uri"'
+run znbd-server --vsock -p 0 "$tmp/d.zbd" \
+    --run 'nbdcopy --requests=1 '"$tmp/data"' "$uri"'
+case $status:$out in
+  0:* | 1:*"nbd_shutdown: recv: Transport endpoint is not connected")
+    pass "$name" ;;
+  *)
+    fail "$name" "status $status" "$out" ;;
+esac
 # shellcheck disable=SC2016
 ok "nbdcopy reads it back" \
    znbd-server --vsock -p 0 -r "$tmp/d.zbd" \
